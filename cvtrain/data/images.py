@@ -1,0 +1,111 @@
+"""The shape in which every data source hands over its images, labels and facts.
+
+Does not know where images come from, nor what is done with them later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+Progress = Callable[[int, int, str], None]
+"""Called as `progress(done, total, what)`, e.g. `progress(512, 60000, "decoding images")`; never prints by itself."""
+
+
+class ImageStore(Protocol):
+    """Images of one size that can be read by index."""
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """`(N, C, H, W)`."""
+
+    def read(self, indices: Tensor) -> Tensor:
+        """The images at `indices` (int64, `(B,)`) as uint8 `(B, C, H, W)`, in 0..255."""
+
+
+@dataclass(frozen=True)
+class MemoryImages:
+    """Images held in memory.
+
+    Args:
+        pixels: uint8 `(N, H, W, C)`, C-contiguous, 0..255. Rows of pixels lie together, which is what makes
+            cropping and channels-last training fast.
+    """
+
+    pixels: Tensor
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """`(N, C, H, W)`."""
+        n, height, width, channels = self.pixels.shape
+        return n, channels, height, width
+
+    def read(self, indices: Tensor) -> Tensor:
+        """The images at `indices` (int64, `(B,)`) as uint8 `(B, C, H, W)` in channels-last memory order."""
+        return self.pixels.index_select(0, indices).permute(0, 3, 1, 2)
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """One split: images, labels, and what to call each image.
+
+    Args:
+        images: `N` images of one size.
+        labels: int64 `(N,)`, each in `0..num_classes-1`.
+        names: A name per image (a path relative to the root) for tables of predictions; None: the index serves.
+    """
+
+    images: ImageStore
+    labels: Tensor
+    names: Sequence[str] | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __post_init__(self) -> None:
+        assert self.images.shape[0] == len(self.labels), "one label per image"
+        assert self.labels.dtype == torch.int64, "labels are int64"
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a picture from anywhere becomes an input: the rule that training used and prediction must repeat.
+
+    Args:
+        image_size: Height and width of the square input, in pixels.
+        channels: 1 (grey) or 3 (RGB).
+        resize: `stretch` ignores the aspect ratio; `crop` scales the shorter side and cuts the centre;
+            `pad` scales the longer side and fills with black.
+    """
+
+    image_size: int
+    channels: int
+    resize: str = "crop"
+
+
+@dataclass(frozen=True)
+class ImageData:
+    """A data set as its source hands it over.
+
+    Args:
+        train: Images to train on; validation images are carved from them when `val` is None.
+        val: The source's own validation split, if it has one.
+        test: Images that are looked at once, at the very end.
+        class_names: The name of label 0, 1, ...
+        preprocessing: How a picture from outside becomes such an image.
+        fingerprint: SHA-256 (hex) over what the source read: file list or pixels, and labels. The same data give
+            the same fingerprint on every machine and with every way of loading.
+        warnings: Sentences that the user should see (skipped files, a missing class, ...).
+    """
+
+    train: ImageSet
+    val: ImageSet | None
+    test: ImageSet
+    class_names: tuple[str, ...]
+    preprocessing: Preprocessing
+    fingerprint: str
+    warnings: tuple[str, ...] = field(default=())

@@ -1,0 +1,1 @@
+"""Training and evaluation of one model, without knowledge of configs, consoles or where images come from."""
