@@ -40,9 +40,6 @@ def build_optimizer(
 ) -> Optimizer:
     """An optimizer over the parameters of a model that require a gradient.
 
-    Each group also holds `initial_lr`, its lr before any schedule: a schedule sets `group["lr"]` to
-    `group["initial_lr"] * factor`.
-
     Args:
         optimizer_class: A class of `torch.optim`, or one with the same construction.
         model: Preferably on its device already; some optimizers make their state at once.
@@ -71,8 +68,6 @@ def build_optimizer(
         optimizer = optimizer_class(groups, weight_decay=weight_decay, **options)
     except (ValueError, TypeError) as error:
         raise ConfigError(f"optimizer {optimizer_class.__name__} refuses its options: {error}") from error
-    for group in optimizer.param_groups:
-        group["initial_lr"] = group["lr"]
     if options.get("fused"):
         optimizer.register_step_pre_hook(_align_memory)
     return optimizer
