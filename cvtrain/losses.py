@@ -292,22 +292,6 @@ class BinaryCrossEntropy(ClassificationLoss):
         return torch.cat([-logits, logits], dim=1).sigmoid()
 
 
-def mixed(loss: nn.Module, logits: Tensor, labels_a: Tensor, labels_b: Tensor, weight_a: Tensor) -> Tensor:
-    """The loss of images that were blended from two, as mixup and cutmix do.
-
-    Args:
-        loss: A loss of this module, or one with the same `forward`.
-        logits: `(B, num_outputs)`.
-        labels_a: int64 `(B,)`.
-        labels_b: int64 `(B,)`.
-        weight_a: Floating point `(B,)` in [0, 1]: the share of the image with label a.
-
-    Returns:
-        `(B,)`: weight_a * loss(a) + (1 - weight_a) * loss(b).
-    """
-    return weight_a * loss(logits, labels_a) + (1 - weight_a) * loss(logits, labels_b)
-
-
 def _upcast(logits: Tensor) -> Tensor:
     return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
 

@@ -1,0 +1,6 @@
+"""`python -m cvtrain`."""
+
+from cvtrain.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,311 @@
+"""From checked settings to objects: data, model, loss, optimizer, schedule, trainer.
+
+Knows settings as plain dictionaries and what every group is called with; decides nothing about a run.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import os
+import warnings
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cvtrain import targets
+from cvtrain.config import Config
+from cvtrain.data.augment import Augment
+from cvtrain.data.batches import Batches
+from cvtrain.data.facts import DataFacts
+from cvtrain.data.images import ImageData, ImageSet, MemoryImages, Progress
+from cvtrain.data.inputs import EvalInputs, TrainInputs
+from cvtrain.data.splits import Split, make_split
+from cvtrain.data.statistics import Normalize, measure_statistics
+from cvtrain.engine.device import Compute, choose_device, choose_precision, device_problem, set_determinism
+from cvtrain.engine.runtime import available_cores
+from cvtrain.errors import ConfigError
+from cvtrain.models.fit import check_image_size
+from cvtrain.models.init import initialise
+from cvtrain.optimizers import build_optimizer
+from cvtrain.seeding import derive_seed
+
+_CHECKED_GROUPS = ("data", "augment", "model", "loss", "optimizer", "scheduler")
+
+
+def check(config: Config) -> None:
+    """Everything that can be said about settings before any data are read.
+
+    Raises:
+        ConfigError: All problems at once: targets that are not allowed, options that they do not take, a device
+            that is not here.
+    """
+    plugins = config.get("plugins", [])
+    problems = [
+        problem
+        for group in _CHECKED_GROUPS
+        if isinstance(config.get(group), dict)
+        for problem in targets.problems_of(group, config[group], plugins=plugins)
+    ]
+    device = device_problem(config["trainer"]["device"])
+    if device:
+        problems.append(device)
+    elif config["trainer"]["precision"] == "fp16" and choose_device(config["trainer"]["device"]).type == "cpu":
+        problems.append("trainer.precision=fp16 needs a GPU: type trainer.precision=bf16 or auto")
+    if problems:
+        raise ConfigError(problems)
+
+
+def _call(group: str, config: Config, **given: Any) -> Any:
+    """Calls the target of a group with its settings and the arguments that come from code."""
+    found = targets.resolve(group, config[group].get("_target_"), plugins=config.get("plugins", []))
+    return found(**given, **targets.options_of(group, config[group]))
+
+
+# ------------------------------------------------------------------------------------------------------ data
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """Images, which of them do what, and the facts about them."""
+
+    source: ImageData
+    split: Split
+    facts: DataFacts
+
+    def part(self, split: str) -> tuple[ImageSet, Tensor]:
+        """The images of `train`, `val` or `test` and the indices that belong to it."""
+        if split == "val":
+            images = self.source.train if self.split.val_from_train else self.source.val
+            assert images is not None, "a validation split of its own has images"
+            return images, self.split.val
+        return (self.source.train, self.split.train) if split == "train" else (self.source.test, self.split.test)
+
+    def names(self, split: str) -> list[str]:
+        """What to call each image of a split: its path, or its index."""
+        images, indices = self.part(split)
+        if images.names is None:
+            return [str(i) for i in indices.tolist()]
+        return [images.names[i] for i in indices.tolist()]
+
+
+def data(config: Config, *, progress: Progress | None = None) -> PreparedData:
+    """Reads the data and splits them.
+
+    Raises:
+        DataError: Missing, damaged or too few.
+    """
+    settings = config["data"]
+    found = targets.resolve("data", settings["_target_"], plugins=config.get("plugins", []))
+    given = {"progress": progress} if "progress" in inspect.signature(found).parameters else {}
+    source: ImageData = _call("data", config, **given)
+    split = make_split(
+        source.train.labels,
+        source.val.labels if source.val else None,
+        source.test.labels,
+        val_fraction=settings["val_fraction"],
+        max_per_class=settings["max_per_class"],
+        seed=config["seed"],
+    )
+    counts = torch.bincount(source.train.labels[split.train], minlength=len(source.class_names))
+    facts = DataFacts(
+        class_names=source.class_names,
+        class_counts=tuple(counts.tolist()),
+        preprocessing=source.preprocessing,
+        statistics=measure_statistics(source.train.images, split.train),
+        fingerprint=source.fingerprint,
+        split_hash=split.hash(),
+    )
+    return PreparedData(source, split, facts)
+
+
+def save_split(prepared: PreparedData) -> bytes:
+    """The indices of every split as the bytes of an `.npz` file."""
+    import io
+
+    buffer = io.BytesIO()
+    split = prepared.split
+    np.savez_compressed(
+        buffer,
+        train=split.train.numpy(),
+        val=split.val.numpy(),
+        test=split.test.numpy(),
+        val_from_train=np.array(split.val_from_train),
+    )
+    return buffer.getvalue()
+
+
+def _batches(config: Config, prepared: PreparedData, split: str, *, batch_size: int, device: torch.device) -> Batches:
+    images, indices = prepared.part(split)
+    return Batches(
+        images,
+        indices,
+        batch_size=batch_size,
+        device=device,
+        seed=derive_seed(config["seed"], "data"),
+        num_workers=num_workers(config),
+    )
+
+
+def num_workers(config: Config) -> int:
+    """Processes that read image files while training."""
+    wanted = config["data"].get("num_workers")
+    return min(available_cores(), 8) if wanted is None else wanted
+
+
+def eval_inputs(
+    config: Config, prepared: PreparedData, split: str, *, facts: DataFacts, device: torch.device
+) -> EvalInputs:
+    """The images of a split as they are, normalised as `facts` says (a checkpoint's, when one is evaluated)."""
+    batches = _batches(config, prepared, split, batch_size=config["trainer"]["eval_batch_size"], device=device)
+    return EvalInputs(batches, Normalize(facts.statistics).to(device))
+
+
+def train_inputs(config: Config, prepared: PreparedData, *, device: torch.device) -> TrainInputs:
+    """The training images, shuffled, augmented and normalised."""
+    batches = _batches(config, prepared, "train", batch_size=config["trainer"]["batch_size"], device=device)
+    augment: Augment = _call("augment", config)
+    normalize = Normalize(prepared.facts.statistics).to(device)
+    return TrainInputs(batches, augment, normalize, seed=derive_seed(config["seed"], "augment"))
+
+
+def fits_in_memory(prepared: PreparedData) -> bool:
+    """Whether the training images are held in memory."""
+    return isinstance(prepared.source.train.images, MemoryImages)
+
+
+# ----------------------------------------------------------------------------------------------------- model
+
+
+def loss(config: Config, facts: DataFacts) -> nn.Module:
+    """The loss.
+
+    Raises:
+        ConfigError: It does not suit the classes.
+    """
+    found = targets.resolve("loss", config["loss"].get("_target_"), plugins=config.get("plugins", []))
+    if not found.__module__.startswith("torch."):
+        return _call("loss", config, num_classes=facts.num_classes, class_counts=facts.class_counts)
+    return ForeignLoss(_call("loss", config), facts.num_classes)
+
+
+class ForeignLoss(nn.Module):
+    """A loss of `torch.nn` on logits, with what cvtrain asks of a loss besides its value.
+
+    Args:
+        loss_fn: Maps logits and labels to one mean.
+        num_classes: K, which is also the number of outputs.
+    """
+
+    def __init__(self, loss_fn: nn.Module, num_classes: int) -> None:
+        super().__init__()
+        self.loss_fn = loss_fn
+        self.num_outputs = num_classes
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The loss of `(B, K)` logits."""
+        return self.loss_fn(logits.float(), labels)
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Softmax, float32 `(B, K)`."""
+        return logits.float().softmax(1)
+
+
+def model(config: Config, facts: DataFacts, *, num_outputs: int) -> nn.Module:
+    """The model on the CPU, with PyTorch's own initial weights, drawn from the seed of the config.
+
+    Raises:
+        ConfigError: It does not take the images, or its output does not fit the classes.
+    """
+    shape = {"num_classes": num_outputs, "in_channels": facts.in_channels, "image_size": facts.image_size}
+    check_image_size(partial(_call, "model", without_pretrained(config)), name=model_name(config), **shape)
+    torch.manual_seed(derive_seed(config["seed"], "init"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of libraries whose models warn while they are made
+        return _call("model", config, **shape)
+
+
+def without_pretrained(config: Config) -> Config:
+    """The same settings without pretrained weights, for where the model's own will be put in, or none are needed."""
+    bare = copy.deepcopy(config)
+    for key, nothing in (("weights", None), ("pretrained", False)):
+        if key in bare["model"]:
+            bare["model"][key] = nothing
+    return bare
+
+
+def data_name(config: Config) -> str:
+    """What to call the data: the option chosen."""
+    return str(config["choices"]["data"])
+
+
+def model_name(config: Config) -> str:
+    """What to call the model: the option chosen, or the name that a library knows it by."""
+    chosen = str(config["choices"]["model"])
+    return str(config["model"]["name"]) if chosen in ("torchvision", "timm") else chosen
+
+
+def initialised_model(config: Config, facts: DataFacts, *, num_outputs: int) -> tuple[nn.Module, str]:
+    """The model with the weights that training starts from, and which initialisation was used."""
+    network = model(config, facts, num_outputs=num_outputs)
+    used = initialise(network, init=config["trainer"]["init"])
+    return network, used
+
+
+def compute(config: Config, network: nn.Module | None, *, precision: str | None = None) -> Compute:
+    """Device and number format; a resumed run keeps the precision it had."""
+    trainer = config["trainer"]
+    device = choose_device(trainer["device"])
+    set_determinism(trainer["deterministic"])
+    if precision is None:
+        precision = choose_precision(trainer["precision"], device, network) if network is not None else "fp32"
+    return Compute(device, precision, trainer["channels_last"])
+
+
+def optimizer(config: Config, network: nn.Module, *, device: torch.device) -> torch.optim.Optimizer:
+    """The optimizer over the parameters that are trained.
+
+    Raises:
+        ConfigError: It refuses its options.
+    """
+    settings = config["optimizer"]
+    found = targets.resolve("optimizer", settings.get("_target_"), plugins=config.get("plugins", []))
+    return build_optimizer(
+        found,
+        network,
+        weight_decay=settings.get("weight_decay", 0.0),
+        decay_norm_and_bias=settings.get("decay_norm_and_bias", False),
+        device_type=device.type,
+        **targets.options_of("optimizer", settings),
+    )
+
+
+def schedule(config: Config, *, total_steps: int, steps_per_epoch: int) -> Any:
+    """The course of the learning rate.
+
+    Raises:
+        ConfigError: A warm-up that is longer than the run.
+    """
+    return _call("scheduler", config, total_steps=total_steps, steps_per_epoch=steps_per_epoch)
+
+
+def total_steps(config: Config, *, steps_per_epoch: int) -> int:
+    """The length of a run in steps."""
+    trainer = config["trainer"]
+    return trainer["steps"] if trainer["steps"] is not None else trainer["epochs"] * steps_per_epoch
+
+
+def evaluate_every(config: Config, *, steps_per_epoch: int) -> int:
+    """Steps between evaluations."""
+    wanted = config["trainer"]["evaluate_every"]
+    return steps_per_epoch if wanted == "epoch" else wanted
+
+
+def limit_threads() -> None:
+    """Uses the cores that this process may use, unless the user has said how many."""
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(available_cores())

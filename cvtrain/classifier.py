@@ -1,0 +1,230 @@
+"""A trained model that classifies pictures: what `cvtrain.load` returns, and what predicting and evaluating stand on.
+
+Knows checkpoints and how a picture becomes an input; not consoles or run folders. The checkpoint rules model,
+normalisation and class names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cvtrain import build
+from cvtrain.config import Config
+from cvtrain.data.decode import decode_image
+from cvtrain.data.facts import DataFacts
+from cvtrain.data.statistics import Normalize
+from cvtrain.engine.checkpoint import Loaded, list_checkpoints, load_newest, read_checkpoint
+from cvtrain.engine.device import Compute
+from cvtrain.errors import CheckpointError, DataError
+from cvtrain.fit import load_weights
+
+Picture = str | Path | np.ndarray
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says of one picture.
+
+    Args:
+        class_name: The most probable class.
+        probability: Of that class, 0..1.
+        probabilities: Of every class, by name, most probable first.
+    """
+
+    class_name: str
+    probability: float
+    probabilities: dict[str, float]
+
+
+class Classifier:
+    """A trained model with everything that is needed to use it.
+
+    Made by `cvtrain.load`.
+
+    Args:
+        model: With its trained weights, on its device.
+        loss_fn: The loss that it was trained with, which knows how logits become probabilities.
+        facts: Of the data that it was trained on.
+        compute: Device and number format.
+        config: The settings that it was trained with.
+        notes: Sentences about damaged checkpoints that were passed over.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss_fn: nn.Module,
+        *,
+        facts: DataFacts,
+        compute: Compute,
+        config: Config,
+        notes: tuple[str, ...] = (),
+    ) -> None:
+        self.model, self.loss_fn, self.facts, self.compute = model.eval(), loss_fn, facts, compute
+        self.config, self.notes = config, notes
+        self._normalize = Normalize(facts.statistics).to(compute.device)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes, in the order of the labels."""
+        return self.facts.class_names
+
+    def predict(self, pictures: Picture | Sequence[Picture], *, batch_size: int = 256) -> list[Prediction]:
+        """Classifies pictures.
+
+        Args:
+            pictures: Paths of image files, or uint8 arrays `(H, W)`, `(H, W, 1)` or `(H, W, 3)` in 0..255, of any
+                size; one or several.
+            batch_size: Pictures at a time.
+
+        Returns:
+            One prediction per picture, in the same order.
+
+        Raises:
+            DataError: A file that cannot be read, or an array of another shape or type.
+        """
+        if isinstance(pictures, str | Path | np.ndarray):
+            pictures = [pictures]
+        found: list[Prediction] = []
+        for start in range(0, len(pictures), batch_size):
+            pixels = np.stack([self.decode(picture) for picture in pictures[start : start + batch_size]])
+            found += self.as_predictions(self.probabilities(torch.from_numpy(pixels)))
+        return found
+
+    def decode(self, picture: Picture) -> np.ndarray:
+        """A picture as the model takes it: uint8 `(image_size, image_size, channels)`.
+
+        Raises:
+            DataError: It cannot be read.
+        """
+        rule = self.facts.preprocessing
+        options = {"image_size": rule.image_size, "channels": rule.channels, "resize": rule.resize}
+        if isinstance(picture, np.ndarray):
+            from cvtrain.data.decode import decode_array
+
+            return decode_array(picture, **options)
+        if not Path(picture).exists():
+            raise DataError(f"{picture}: there is no such file")
+        return decode_image(picture, **options)
+
+    @torch.inference_mode()
+    def probabilities(self, pixels: Tensor) -> Tensor:
+        """float32 `(B, K)` on the CPU, for uint8 pixels `(B, H, W, C)` of the right size."""
+        images = self._normalize(pixels.to(self.compute.device).permute(0, 3, 1, 2))
+        with self.compute.autocast():
+            logits = self.model(images)
+        return self.loss_fn.probabilities(logits).cpu()
+
+    def as_predictions(self, probabilities: Tensor) -> list[Prediction]:
+        """Names for `(B, K)` probabilities."""
+        ordered = probabilities.sort(1, descending=True, stable=True)
+        return [
+            Prediction(
+                class_name=self.class_names[order[0]],
+                probability=values[0],
+                probabilities={self.class_names[i]: value for i, value in zip(order, values, strict=True)},
+            )
+            for order, values in zip(ordered.indices.tolist(), ordered.values.tolist(), strict=True)
+        ]
+
+
+def load(checkpoint: str | Path, *, device: str = "auto") -> Classifier:
+    """Loads a trained model.
+
+    Args:
+        checkpoint: A run folder (its best weights are taken) or a checkpoint file.
+        device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
+
+    Raises:
+        CheckpointError: There is none, it is damaged, or it is no checkpoint of cvtrain.
+        ConfigError: The device is not present.
+    """
+    loaded = find_checkpoint(Path(checkpoint))
+    return from_state(loaded, device=device)
+
+
+def from_state(loaded: Loaded, *, device: str = "auto", plugins: Sequence[str] = ()) -> Classifier:
+    """The classifier that a checkpoint describes.
+
+    Args:
+        loaded: The checkpoint.
+        device: See `load`.
+        plugins: Packages that its model may come from, named by the user and never by the checkpoint.
+    """
+    state = loaded.state
+    try:
+        trainer = {**state["config"]["trainer"], "device": device, "deterministic": False}
+        config: Config = {**state["config"], "trainer": trainer, "plugins": list(plugins)}
+        facts = DataFacts.from_plain(state["facts"])
+        precision = state["precision"]
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(f"{loaded.path} is not a checkpoint of cvtrain: it lacks {error}") from None
+    loss_fn = build.loss(config, facts)
+    # The weights come from the checkpoint: nothing is to be fetched that the model once started from.
+    model = build.model(build.without_pretrained(config), facts, num_outputs=loss_fn.num_outputs)
+    load_weights(model, state)
+    compute = build.compute(config, model, precision=None if precision == "fp16" else precision)
+    compute.place(model)
+    return Classifier(
+        model, loss_fn.to(compute.device), facts=facts, compute=compute, config=config, notes=loaded.notes
+    )
+
+
+def find_checkpoint(path: Path) -> Loaded:
+    """Reads the checkpoint that a path names: a file, or a run folder's best, else its newest.
+
+    Raises:
+        CheckpointError: There is none that can be used.
+    """
+    path = path.expanduser()
+    if path.is_file():
+        return Loaded(read_checkpoint(path), path)
+    folder = path / "checkpoints" if (path / "checkpoints").is_dir() else path
+    if not path.exists():
+        raise CheckpointError(f"checkpoint={path}: there is no such file or folder", hint=_newest_runs())
+    for kind in ("best", "step"):
+        if list_checkpoints(folder, kind):
+            loaded = load_newest(folder, kind)
+            if loaded:
+                return loaded
+    raise CheckpointError(f"checkpoint={path}: the folder holds no checkpoint", hint=_newest_runs())
+
+
+def _newest_runs() -> str:
+    runs: Iterable[Path] = Path("outputs").glob("train/*/*/checkpoints")
+    newest = sorted((run.parent for run in runs), key=lambda run: run.name)[-1:]
+    return f"the newest run here is {newest[0]}" if newest else "train a model first: cvtrain"
+
+
+def image_paths(inputs: str | Sequence[str]) -> Iterator[Path]:
+    """The image files that paths, folders (searched in depth) and globs name, in order, each once.
+
+    Raises:
+        DataError: A name that matches nothing.
+    """
+    import glob
+
+    from cvtrain.data.decode import EXTENSIONS
+
+    seen: set[Path] = set()
+    for name in [inputs] if isinstance(inputs, str) else inputs:
+        path = Path(name).expanduser()
+        if path.is_dir():
+            found = sorted(p for p in path.rglob("*") if p.suffix.lower() in EXTENSIONS)
+        elif path.exists():
+            found = [path]
+        else:
+            found = [Path(p) for p in sorted(glob.glob(str(path), recursive=True)) if not Path(p).is_dir()]
+        if not found:
+            what = "the folder holds no images" if path.is_dir() else "there is no such file"
+            raise DataError(f"input={name}: {what}", hint=f"seen from {Path.cwd()}")
+        for one in found:
+            if one not in seen:
+                seen.add(one)
+                yield one

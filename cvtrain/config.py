@@ -1,0 +1,99 @@
+"""The settings of a run as plain dictionaries: found, read back, written, masked, hashed.
+
+Knows neither Hydra nor torch; `compose.py` makes settings from a command line.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cvtrain.errors import CheckpointError, ConfigError
+
+Config = dict[str, Any]
+"""Every key of every chosen group, and under `choices` which option each group has."""
+
+RUN_ONLY_KEYS = ("name", "output_dir", "resume", "plugins", "typed")
+"""Keys that say how a command is run and change no result: left out of the hash of a config."""
+
+_SECRET = re.compile(r"(^|[._-])(api_?key|token|secret|passw(or)?d|credentials?)($|[._-])", re.IGNORECASE)
+_URL_PASSWORD = re.compile(r"(?<=://)([^/\s:@]+):([^/\s@]+)(?=@)")
+
+
+def config_dir() -> Path:
+    """The folder of configs: inside the package in a wheel, beside it in a checkout.
+
+    Raises:
+        ConfigError: Neither exists, so the installation is broken.
+    """
+    package = Path(__file__).resolve().parent
+    for folder in (package / "configs", package.parent / "configs"):
+        if (folder / "config.yaml").is_file():
+            return folder
+    raise ConfigError("the configs of cvtrain are not where they belong", hint="reinstall cvtrain")
+
+
+def load_config(run: Path) -> Config:
+    """The settings of a run folder, as they were saved.
+
+    Raises:
+        CheckpointError: The folder does not exist or holds no run.
+    """
+    import yaml
+
+    path = Path(run).expanduser() / "config.yaml"
+    try:
+        config = yaml.load(path.read_text(encoding="utf-8"), Loader=_yaml_loader())
+    except FileNotFoundError:
+        raise CheckpointError(
+            f"{run} holds no run: there is no {path}", hint="resume= takes a folder such as outputs/train/.../<run>"
+        ) from None
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}".splitlines()[0]) from None
+    if not isinstance(config, dict) or "choices" not in config:
+        raise CheckpointError(f"{path} is not the config of a run")
+    return config
+
+
+def _yaml_loader() -> type:
+    """PyYAML's safe loader, with `1e-3` read as the number it is (YAML 1.2), as OmegaConf does."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        pass
+
+    Loader.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"^[-+]?(\d[\d_]*)(\.[\d_]*)?[eE][-+]?\d+$"),
+        list("-+0123456789"),
+    )
+    return Loader
+
+
+def save_text(config: Mapping[str, Any]) -> str:
+    """The settings as YAML, with secrets masked."""
+    import yaml
+
+    kept = {k: v for k, v in masked(config).items() if k not in ("resume", "typed")}
+    return yaml.safe_dump(kept, sort_keys=False, allow_unicode=True)
+
+
+def masked(settings: Any, key: str = "") -> Any:
+    """A copy in which passwords, tokens and keys are replaced by `***`."""
+    if isinstance(settings, Mapping):
+        return {k: masked(v, str(k)) for k, v in settings.items()}
+    if isinstance(settings, list | tuple):
+        return [masked(v, key) for v in settings]
+    if isinstance(settings, str):
+        return "***" if _SECRET.search(key) else _URL_PASSWORD.sub("***", settings)
+    return settings
+
+
+def config_hash(config: Mapping[str, Any]) -> str:
+    """SHA-256 (hex) of the settings that define a result: where and how it is run does not matter."""
+    defining = {k: v for k, v in config.items() if k not in RUN_ONLY_KEYS}
+    return hashlib.sha256(json.dumps(defining, sort_keys=True, default=str).encode()).hexdigest()

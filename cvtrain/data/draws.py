@@ -1,0 +1,51 @@
+"""Random numbers for the images of a batch, as a pure function of (seed, epoch, image index).
+
+Knows nothing of what is drawn for. Keeps no state: the same image in the same epoch of the same run always gets the
+same numbers, on every device, in any batch, after any resume.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+_GAMMA = 0x9E3779B97F4A7C15 - (1 << 64)
+_MIX = (0xBF58476D1CE4E5B9 - (1 << 64), 0x94D049BB133111EB - (1 << 64))
+"""Constants of SplitMix64 as signed 64-bit numbers. Source: Steele, Lea & Flood 2014, "Fast splittable PRNGs"."""
+
+
+def _shift_right(x: Tensor, bits: int) -> Tensor:
+    """A logical shift: torch's own keeps the sign."""
+    return (x >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def _scramble(x: Tensor) -> Tensor:
+    x = (x ^ _shift_right(x, 30)) * _MIX[0]
+    x = (x ^ _shift_right(x, 27)) * _MIX[1]
+    return x ^ _shift_right(x, 31)
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Uniform random numbers for the images of a batch.
+
+    Args:
+        seed: Of the run.
+        epoch: Of the batch.
+        indices: int64 `(B,)`, the index of each image in its data set.
+    """
+
+    seed: int
+    epoch: int
+    indices: Tensor
+
+    def uniform(self, name: int, low: float = 0.0, high: float = 1.0) -> Tensor:
+        """float32 `(B,)` in `[low, high)`; each `name` gives numbers of its own."""
+        key = _scramble(self.indices * _GAMMA + ((self.epoch << 20) + name))
+        bits = _scramble(key ^ self.seed)
+        return low + (high - low) * (_shift_right(bits, 40).float() / (1 << 24))
+
+    def integers(self, name: int, num: int) -> Tensor:
+        """int64 `(B,)` in `0..num-1`."""
+        return (self.uniform(name) * num).long().clamp_(max=num - 1)

@@ -1,0 +1,87 @@
+"""What a model is fed: batches that are augmented and normalised on their device.
+
+Knows data, not models: it joins batches, augmentation and normalisation, for training and for evaluation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from torch import Tensor
+
+from cvtrain.data.augment import Augment
+from cvtrain.data.batches import Batches
+from cvtrain.data.draws import Draws
+from cvtrain.data.statistics import Normalize
+
+
+class Inputs(NamedTuple):
+    """One batch, ready for the model.
+
+    Args:
+        images: float32 `(B, C, H, W)`, normalised.
+        labels: int64 `(B,)`.
+        other_labels: int64 `(B,)` of the images mixed in, or None.
+        weight: float32 `(B,)`, the share of `labels` where images are mixed, or None.
+    """
+
+    images: Tensor
+    labels: Tensor
+    other_labels: Tensor | None = None
+    weight: Tensor | None = None
+
+    def parts(self, num_parts: int) -> list[Inputs]:
+        """The batch cut into at most `num_parts` parts of nearly equal size."""
+        if num_parts == 1:
+            return [self]
+        columns = [[None] * num_parts if c is None else c.tensor_split(num_parts) for c in self]
+        parts = [Inputs(*row) for row in zip(*columns, strict=True)]
+        return [part for part in parts if len(part.labels)]
+
+
+class TrainInputs:
+    """Shuffled, augmented batches.
+
+    Args:
+        batches: Of the training split.
+        augment: How images are varied.
+        normalize: On the device of the batches.
+        seed: Of the augmentation.
+    """
+
+    def __init__(self, batches: Batches, augment: Augment, normalize: Normalize, *, seed: int) -> None:
+        self.batches, self.augment, self.normalize, self.seed = batches, augment, normalize, seed
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Inputs]:
+        """The batches of an epoch from number `start` on; the same for the same arguments."""
+        for batch in self.batches.shuffled(epoch, start=start):
+            draws = Draws(self.seed, epoch, batch.indices)
+            images = self.normalize(self.augment(batch.images, draws))
+            if self.augment.mixes:
+                mixture = self.augment.mix(images, batch.labels, draws)
+                yield Inputs(mixture.images, mixture.labels, mixture.other_labels, mixture.weight)
+            else:
+                yield Inputs(images, batch.labels)
+
+
+class EvalInputs:
+    """Every image of a split once, in order, as it is.
+
+    Args:
+        batches: Of the split.
+        normalize: On the device of the batches.
+    """
+
+    def __init__(self, batches: Batches, normalize: Normalize) -> None:
+        self.batches, self.normalize = batches, normalize
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[Inputs]:
+        for batch in self.batches.in_order():
+            yield Inputs(self.normalize(batch.images), batch.labels)

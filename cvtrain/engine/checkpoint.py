@@ -1,0 +1,213 @@
+"""Checkpoints that cannot lie: complete, durable and verified, or not there at all.
+
+Knows files and plain state, not what the state means. A file is written under a temporary name, synced, and renamed to
+a name that holds its own SHA-256; it holds tensors and plain values only, and nothing is ever unpickled freely.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cvtrain.errors import CheckpointError, OutputError
+
+FORMAT = 1
+_NAME = re.compile(r"^(step|best)-(\d{9})-([0-9a-f]{16})\.ckpt$")
+_TEMPORARY = re.compile(r"^\.tmp-(\d+)-")
+
+
+@dataclass(frozen=True)
+class CheckpointFile:
+    """A checkpoint as its name describes it.
+
+    Args:
+        path: Of the file.
+        kind: `step` or `best`.
+        step: Steps taken when it was written.
+        digest: The first 16 hex digits of the SHA-256 of its bytes.
+    """
+
+    path: Path
+    kind: str
+    step: int
+    digest: str
+
+
+def list_checkpoints(folder: Path, kind: str) -> list[CheckpointFile]:
+    """The checkpoints of a kind, by step, oldest first; names decide, not times of files."""
+    if not folder.is_dir():
+        return []
+    matches = [(path, _NAME.match(path.name)) for path in folder.iterdir()]
+    found = [CheckpointFile(p, m[1], int(m[2]), m[3]) for p, m in matches if m and m[1] == kind]
+    return sorted(found, key=lambda f: (f.step, f.path.name))
+
+
+def save_checkpoint(
+    folder: Path, state: dict[str, Any], *, step: int, sync_first: Callable[[], None] = lambda: None
+) -> CheckpointFile:
+    """Writes a checkpoint so that it exists wholly or not at all, whatever happens meanwhile.
+
+    Args:
+        folder: Of the checkpoints of a run.
+        state: Tensors and plain values.
+        step: Steps taken so far.
+        sync_first: Makes what the state refers to (rows of metrics) durable, before the checkpoint is.
+
+    Raises:
+        OutputError: The disk is full or the folder cannot be written; nothing is left behind.
+    """
+    buffer = io.BytesIO()
+    torch.save({**state, "format": FORMAT, "torch": str(torch.__version__)}, buffer)
+    data = buffer.getbuffer()
+    digest = hashlib.sha256(data).hexdigest()[:16]
+    final = folder / f"step-{step:09d}-{digest}.ckpt"
+    temporary = folder / f".tmp-{os.getpid()}-{digest}"
+    try:
+        sync_first()
+        _write_synced(temporary, data)
+        os.rename(temporary, final)
+        sync_folder(folder)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise OutputError(
+            f"the checkpoint of step {step} could not be written to {folder}: {error.strerror}"
+        ) from error
+    return CheckpointFile(final, "step", step, digest)
+
+
+def _write_synced(path: Path, data: memoryview) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    try:
+        while data:
+            data = data[os.write(descriptor, data) :]
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes names in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def mark_best(checkpoint: CheckpointFile) -> CheckpointFile:
+    """Gives a checkpoint a second name, `best-...`, as a hard link; older best names go only after it is durable.
+
+    Raises:
+        OutputError: The link cannot be made.
+    """
+    folder = checkpoint.path.parent
+    path = folder / checkpoint.path.name.replace("step-", "best-", 1)
+    try:
+        with contextlib.suppress(FileExistsError):
+            _link(checkpoint.path, path)
+        sync_folder(folder)
+        for old in list_checkpoints(folder, "best"):
+            if old.path != path:
+                old.path.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(f"{path.name} could not be made in {folder}: {error.strerror}") from error
+    return CheckpointFile(path, "best", checkpoint.step, checkpoint.digest)
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except (PermissionError, NotImplementedError):  # file systems without hard links
+        temporary = target.with_name(f".tmp-{os.getpid()}-best")
+        _write_synced(temporary, memoryview(source.read_bytes()))
+        os.rename(temporary, target)
+
+
+def prune(folder: Path, *, keep: int) -> None:
+    """Removes all but the newest `keep` step checkpoints, last of all; failures cost disk space only."""
+    for old in list_checkpoints(folder, "step")[:-keep]:
+        with contextlib.suppress(OSError):
+            old.path.unlink()
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Removes temporary files of processes that were killed while saving; the caller holds the lock of the run."""
+    for path in folder.glob(".tmp-*"):
+        if _TEMPORARY.match(path.name):
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A state and where it came from.
+
+    Args:
+        state: As it was given to `save_checkpoint`.
+        path: The file.
+        notes: Sentences about files that were passed over.
+    """
+
+    state: dict[str, Any]
+    path: Path
+    notes: tuple[str, ...] = ()
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Reads and verifies one checkpoint file; no code in it can run.
+
+    Raises:
+        CheckpointError: Missing, damaged, of another format, or no checkpoint of cvtrain.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from None
+    match = _NAME.match(path.name)
+    if match and hashlib.sha256(data).hexdigest()[:16] != match[3]:
+        raise CheckpointError(f"{path} is damaged: its content does not match the checksum in its name")
+    try:
+        state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except Exception as error:  # a foreign file makes the reader fail in any way
+        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+        raise CheckpointError(f"{path} is not a checkpoint of cvtrain: {reason}") from None
+    if not isinstance(state, dict) or "format" not in state:
+        raise CheckpointError(f"{path} is not a checkpoint of cvtrain: it has no format number")
+    if state["format"] != FORMAT:
+        raise CheckpointError(f"{path} has format {state['format']}; this version of cvtrain reads format {FORMAT}")
+    return state
+
+
+def load_newest(folder: Path, kind: str = "step") -> Loaded | None:
+    """The newest checkpoint that verifies; damaged ones get `.bad` added to their names and are told of.
+
+    Returns:
+        None when there is no checkpoint at all.
+
+    Raises:
+        CheckpointError: There are checkpoints, and all are damaged. None is deleted.
+    """
+    notes: list[str] = []
+    for file in reversed(list_checkpoints(folder, kind)):
+        try:
+            return Loaded(read_checkpoint(file.path), file.path, tuple(notes))
+        except CheckpointError as error:
+            notes.append(error.message)
+            with contextlib.suppress(OSError):
+                file.path.rename(file.path.with_name(file.path.name + ".bad"))
+    if notes:
+        raise CheckpointError(
+            f"all {len(notes)} checkpoints in {folder} are damaged:\n{notes[0]}",
+            hint="start a new run; the damaged files are kept with .bad added to their names",
+        )
+    return None

@@ -1,0 +1,101 @@
+"""Loss and accuracy of a model over all images of a split.
+
+Knows nothing of training; sums over images and divides once, so that the batch size changes no figure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from cvtrain.engine.device import Compute
+from cvtrain.engine.metrics import predicted_classes
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """How a model did on one split.
+
+    Args:
+        loss: Mean over images.
+        accuracy: 0..1.
+        num_images: How many.
+        labels: int64 `(N,)`, if predictions were collected.
+        probabilities: float32 `(N, K)`, if predictions were collected.
+    """
+
+    loss: float
+    accuracy: float
+    num_images: int
+    labels: Tensor | None = None
+    probabilities: Tensor | None = None
+
+    @property
+    def predictions(self) -> Tensor:
+        """int64 `(N,)`: the most probable class of each image."""
+        assert self.probabilities is not None, "predictions were not collected"
+        return self.probabilities.argmax(1)
+
+
+def image_losses(loss_fn: nn.Module, logits: Tensor, labels: Tensor) -> Tensor:
+    """`(B,)`: the loss of each image; a foreign loss that gives one mean counts as that for every image."""
+    losses = loss_fn(logits, labels)
+    return losses if losses.ndim else losses.expand(len(labels))
+
+
+@torch.inference_mode()
+def evaluate(
+    model: nn.Module,
+    loss_fn: nn.Module,
+    inputs: Iterable,
+    *,
+    compute: Compute,
+    collect: bool = False,
+    should_stop: Callable[[], bool] = lambda: False,
+    on_batch: Callable[[], None] = lambda: None,
+) -> EvaluationResult | None:
+    """Runs a model over all inputs in evaluation mode, and leaves its mode as it was.
+
+    Args:
+        model: Maps images `(B, C, H, W)` to logits.
+        loss_fn: Maps logits and labels to one loss per image.
+        inputs: Batches with `images` and `labels`.
+        compute: Device and number format.
+        collect: Whether to keep labels and probabilities of every image.
+        should_stop: Asked after each batch.
+        on_batch: Called after each batch.
+
+    Returns:
+        The result, or None when `should_stop` said so.
+    """
+    was_training = model.training
+    model.eval()
+    device = compute.device
+    total_loss = torch.zeros((), dtype=torch.float64 if device.type != "mps" else torch.float32, device=device)
+    num_correct, num_images = torch.zeros((), dtype=torch.int64, device=device), 0
+    labels, probabilities = [], []
+    try:
+        for batch in inputs:
+            with compute.autocast():
+                logits = model(batch.images)
+            total_loss += image_losses(loss_fn, logits, batch.labels).sum()
+            num_correct += (predicted_classes(logits) == batch.labels).sum()
+            num_images += len(batch.labels)
+            if collect:
+                labels.append(batch.labels.cpu())
+                probabilities.append(loss_fn.probabilities(logits).cpu())
+            on_batch()
+            if should_stop():
+                return None
+    finally:
+        model.train(was_training)
+    return EvaluationResult(
+        loss=total_loss.item() / num_images,
+        accuracy=num_correct.item() / num_images,
+        num_images=num_images,
+        labels=torch.cat(labels) if collect else None,
+        probabilities=torch.cat(probabilities) if collect else None,
+    )

@@ -1,0 +1,52 @@
+"""Settings of the process that must be made before torch is loaded: the allocator and waiting threads.
+
+Knows nothing of training; `prepare()` is called once, first thing, by the command line.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+
+_MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1
+"""Numbers of glibc's `mallopt` parameters, from <malloc.h>."""
+
+
+def prepare() -> None:
+    """Keeps big activations in the heap, and threads from spinning on a busy machine.
+
+    Both are decided by measurement (see docs/performance.md): without the first, glibc maps and page-faults every
+    large activation anew in every step; without the second, OpenMP's spinning barrier is many times slower as soon
+    as another process uses one of its cores. A variable that the user has set is left alone.
+    """
+    keep_freed_memory()
+    if machine_is_busy():
+        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+
+def keep_freed_memory() -> None:
+    """Tells glibc to serve blocks up to 1 GB from the heap and to keep up to 2 GB that was freed."""
+    if not sys.platform.startswith("linux") or "MALLOC_TRIM_THRESHOLD_" in os.environ:
+        return
+    try:
+        libc = ctypes.CDLL("libc.so.6", use_errno=True)
+        libc.mallopt(_MMAP_THRESHOLD, 1 << 30)
+        libc.mallopt(_TRIM_THRESHOLD, (1 << 31) - 1)
+    except (OSError, AttributeError):
+        pass  # another C library: nothing is lost but some speed
+
+
+def machine_is_busy() -> bool:
+    """Whether other processes used at least half a core during the last minute."""
+    try:
+        return os.getloadavg()[0] > 0.5 * available_cores()
+    except OSError:
+        return False
+
+
+def available_cores() -> int:
+    """The number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

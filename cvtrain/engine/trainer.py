@@ -1,0 +1,370 @@
+"""The training loop: a generator that yields every step and every evaluation, and leaves decisions to its caller.
+
+Knows a model, a loss, an optimizer and batches of tensors; not where they come from, nor files, consoles or configs.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from cvtrain.engine.averaging import WeightAverage
+from cvtrain.engine.device import Compute
+from cvtrain.engine.evaluator import EvaluationResult, image_losses
+from cvtrain.engine.metrics import predicted_classes
+from cvtrain.errors import DivergedError, MemoryLimitError
+from cvtrain.seeding import derive_seed
+
+CHECK_EVERY = 50
+"""Steps between looks at whether losses on a GPU were finite: each look waits for the GPU."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step was taken.
+
+    Args:
+        step: Steps taken so far, from 1.
+        lr: Learning rate of the first parameter group at this step.
+    """
+
+    step: int
+    lr: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The figures at one evaluation: a row of metrics.csv.
+
+    Args:
+        epoch: Passes over the training images so far; whole at the end of an epoch.
+        step: Steps taken so far.
+        train_loss: Mean over the images since the last evaluation, as they were trained on (augmented).
+        train_accuracy: Of the same images, 0..1.
+        val_loss: Mean over the validation images; None without validation.
+        val_accuracy: 0..1, or None.
+        lr: Learning rate of the last step.
+        seconds: Of training since the last evaluation.
+        images_per_second: While training.
+    """
+
+    epoch: float
+    step: int
+    train_loss: float
+    train_accuracy: float
+    val_loss: float | None
+    val_accuracy: float | None
+    lr: float
+    seconds: float
+    images_per_second: float
+
+
+class Schedule(Protocol):
+    """The learning rate as a factor per step."""
+
+    def factor(self, step: int) -> float:
+        """The factor of step 0, 1, ..."""
+
+    def observe(self, val_loss: float) -> None:
+        """Takes in a validation loss."""
+
+    def state_dict(self) -> dict:
+        """Plain values."""
+
+    def load_state_dict(self, state: dict) -> None:
+        """Takes over a saved state."""
+
+
+@dataclass
+class _Sums:
+    """Running sums since the last evaluation."""
+
+    loss: Tensor
+    num_correct: Tensor
+    num_images: int = 0
+    seconds: float = 0.0
+
+
+class Trainer:
+    """Trains a model step by step.
+
+    Args:
+        model: Maps float images `(B, C, H, W)` to logits; already on the device.
+        loss_fn: Maps logits and labels to one loss per image.
+        optimizer: Over the model's parameters; its learning rates are the base of the schedule.
+        schedule: Gives the factor of the learning rate at each step.
+        inputs: Has a length (batches per epoch) and `epoch(number, start=)`.
+        evaluate_fn: Evaluates the model on the validation images; None as a result means it was asked to stop.
+            None as a function: there is no validation.
+        compute: Device and number format.
+        total_steps: When training is over.
+        seed: Of everything random inside a step (dropout).
+        evaluate_every: Steps between evaluations.
+        accumulate: Parts that each batch is computed in.
+        grad_clip: Largest norm of the gradient, or None.
+        average: Averaged weights to keep and evaluate, or None.
+        frozen: Modules that stay in evaluation mode.
+        forward: The model to call, when it is not the model itself (compiled).
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss_fn: nn.Module,
+        *,
+        optimizer: torch.optim.Optimizer,
+        schedule: Schedule,
+        inputs: Any,
+        evaluate_fn: Callable[[], EvaluationResult | None] | None,
+        compute: Compute,
+        total_steps: int,
+        seed: int,
+        evaluate_every: int,
+        accumulate: int = 1,
+        grad_clip: float | None = None,
+        average: WeightAverage | None = None,
+        frozen: Sequence[nn.Module] = (),
+        forward: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        self.model, self.loss_fn, self.optimizer, self.schedule = model, loss_fn, optimizer, schedule
+        self.inputs, self.evaluate_fn, self.compute = inputs, evaluate_fn, compute
+        self.total_steps, self.seed, self.evaluate_every = total_steps, seed, evaluate_every
+        self.accumulate, self.grad_clip, self.average, self.frozen = accumulate, grad_clip, average, frozen
+        self.forward = forward or model
+        self.step = 0
+        self._evaluated_at = 0
+        self._base_lrs = [group["lr"] for group in optimizer.param_groups]
+        self._scaler = torch.amp.GradScaler(compute.device.type, enabled=compute.precision == "fp16")
+        self._sums = self._new_sums()
+        self._bad_step = torch.zeros((), dtype=torch.int64, device=compute.device)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches in one pass over the training images."""
+        return len(self.inputs)
+
+    def run(self) -> Iterator[Step | Evaluation]:
+        """Trains from where the trainer stands to the end.
+
+        Between two yields the state is complete: it may be saved at any of them. An evaluation that was asked to
+        stop is not yielded; it is made when the trainer runs again.
+
+        Raises:
+            DivergedError: A loss or a gradient norm is not finite.
+            MemoryLimitError: The device has no room.
+        """
+        self._set_mode()
+        while True:
+            if self._evaluation_is_due():
+                evaluation = self._evaluate()
+                if evaluation is None:
+                    return
+                yield evaluation
+            if self.step >= self.total_steps:
+                return
+            epoch, position = divmod(self.step, self.steps_per_epoch)
+            for inputs in self._timed(self.inputs.epoch(epoch, start=position)):
+                yield self._take_step(inputs)
+                if self._evaluation_is_due():
+                    evaluation = self._evaluate()
+                    if evaluation is None:
+                        return
+                    yield evaluation
+                if self.step >= self.total_steps:
+                    return
+
+    def _set_mode(self) -> None:
+        self.model.train()
+        for module in self.frozen:
+            module.eval()
+
+    def _timed(self, batches: Iterator) -> Iterator:
+        """Starts the clock before each batch is prepared; `_take_step` stops it."""
+        self._batch_started = time.perf_counter()
+        for batch in batches:
+            yield batch
+            self._batch_started = time.perf_counter()
+
+    def _take_step(self, inputs: Any) -> Step:
+        lr = self._set_lr()
+        self._seed_step()
+        try:
+            self._train_on(inputs)
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise _memory_limit(len(inputs.labels), self.accumulate) from error
+        self.step += 1
+        if self.average is not None:
+            self.average.update()
+        if self.compute.device.type == "cpu" or self.step % CHECK_EVERY == 0:
+            self.check_finite_losses()
+        self._sums.seconds += time.perf_counter() - self._batch_started
+        return Step(self.step, lr)
+
+    def _train_on(self, inputs: Any) -> None:
+        self.optimizer.zero_grad(set_to_none=True)
+        batch_size = len(inputs.labels)
+        for part in inputs.parts(self.accumulate):
+            with self.compute.autocast():
+                logits = self.forward(part.images)
+            losses = image_losses(self.loss_fn, logits, part.labels)
+            if part.weight is not None:
+                others = image_losses(self.loss_fn, logits, part.other_labels)
+                losses = part.weight * losses + (1 - part.weight) * others
+            loss = losses.sum()
+            self._scaler.scale(loss / batch_size).backward()
+            self._add_to_sums(loss.detach(), logits.detach(), part)
+        self._scaler.unscale_(self.optimizer) if self._scaler.is_enabled() else None
+        if self.grad_clip is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.grad_clip)
+        self._scaler.step(self.optimizer)
+        self._scaler.update()
+
+    def _add_to_sums(self, loss: Tensor, logits: Tensor, part: Any) -> None:
+        labels = part.labels
+        if part.weight is not None:  # a mixed image counts as what it shows most of
+            labels = torch.where(part.weight >= 0.5, part.labels, part.other_labels)
+        self._sums.loss += loss
+        self._sums.num_correct += (predicted_classes(logits) == labels).sum()
+        self._sums.num_images += len(labels)
+        bad = ~torch.isfinite(loss) & (self._bad_step == 0)
+        self._bad_step += bad * (self.step + 1)
+
+    def _set_lr(self) -> float:
+        factor = self.schedule.factor(self.step)
+        for group, base_lr in zip(self.optimizer.param_groups, self._base_lrs, strict=True):
+            group["lr"] = base_lr * factor
+        return self._base_lrs[0] * factor
+
+    def _seed_step(self) -> None:
+        """Dropout draws from the global generators: each step gives them a seed of its own."""
+        seed = derive_seed(self.seed, "step", self.step)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed visits every backend: 75 times slower
+        if self.compute.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
+        elif self.compute.device.type == "mps":
+            torch.mps.manual_seed(seed)
+
+    # ------------------------------------------------------------------------------------------ evaluation
+
+    def _evaluation_is_due(self) -> bool:
+        at_mark = self.step % self.evaluate_every == 0 or self.step >= self.total_steps
+        return self.step > self._evaluated_at and at_mark
+
+    def _evaluate(self) -> Evaluation | None:
+        self.check_finite_losses()
+        sums = self._sums
+        with self.average.applied() if self.average else nullcontext():
+            result = self.evaluate_fn() if self.evaluate_fn else None
+        if result is None and self.evaluate_fn:
+            return None
+        if result is not None and not torch.isfinite(torch.tensor(result.loss)):
+            raise self._diverged("the validation loss", self.step)
+        epoch = self.step / self.steps_per_epoch
+        evaluation = Evaluation(
+            epoch=int(epoch) if epoch == int(epoch) else round(epoch, 4),
+            step=self.step,
+            train_loss=sums.loss.item() / sums.num_images,
+            train_accuracy=sums.num_correct.item() / sums.num_images,
+            val_loss=result.loss if result else None,
+            val_accuracy=result.accuracy if result else None,
+            lr=self.optimizer.param_groups[0]["lr"],
+            seconds=sums.seconds,
+            images_per_second=sums.num_images / sums.seconds if sums.seconds else 0.0,
+        )
+        if result is not None:
+            self.schedule.observe(result.loss)
+        self._evaluated_at = self.step
+        self._sums = self._new_sums()
+        self._set_mode()
+        return evaluation
+
+    def _new_sums(self) -> _Sums:
+        device = self.compute.device
+        dtype = torch.float32 if device.type == "mps" else torch.float64
+        return _Sums(torch.zeros((), dtype=dtype, device=device), torch.zeros((), dtype=torch.int64, device=device))
+
+    # -------------------------------------------------------------------------------------------- finite numbers
+
+    def check_finite_losses(self) -> None:
+        """Looks whether every loss so far was finite.
+
+        Raises:
+            DivergedError: One was not; the message names its step.
+        """
+        bad_step = int(self._bad_step)
+        if bad_step:
+            raise self._diverged("the loss", bad_step)
+
+    def check_finite_weights(self) -> None:
+        """Looks at every weight, before it is saved.
+
+        Raises:
+            DivergedError: One is not finite.
+        """
+        for name, tensor in self.model.state_dict().items():
+            if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+                raise self._diverged(f"the weight {name}", self.step)
+
+    def _diverged(self, what: str, step: int) -> DivergedError:
+        lr = self.optimizer.param_groups[0]["lr"]
+        return DivergedError(
+            f"diverged: {what} is not a finite number at step {step} (lr {lr:g})",
+            hint="try a smaller optimizer.lr, scheduler.warmup_epochs=1 or trainer.grad_clip=1",
+        )
+
+    # -------------------------------------------------------------------------------------------- state
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that a later process needs to go on exactly: tensors and plain values."""
+        return {
+            "step": self.step,
+            "evaluated_at": self._evaluated_at,
+            "sums": {
+                "loss": self._sums.loss.item(),
+                "num_correct": self._sums.num_correct.item(),
+                "num_images": self._sums.num_images,
+                "seconds": self._sums.seconds,
+            },
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "scaler": self._scaler.state_dict(),
+            "average": self.average.state_dict() if self.average else None,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes over a saved state."""
+        self.step, self._evaluated_at = state["step"], state["evaluated_at"]
+        sums = state["sums"]
+        self._sums.loss += sums["loss"]
+        self._sums.num_correct += sums["num_correct"]
+        self._sums.num_images, self._sums.seconds = sums["num_images"], sums["seconds"]
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self._scaler.load_state_dict(state["scaler"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error means that the device, or the machine, had no room."""
+    text = str(error).lower()
+    words = ("out of memory", "can't allocate memory", "cannot allocate memory")
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(w in text for w in words)
+
+
+def _memory_limit(batch_size: int, accumulate: int) -> MemoryLimitError:
+    return MemoryLimitError(
+        f"out of memory in a step of {batch_size} images" + (f" in {accumulate} parts" if accumulate > 1 else ""),
+        hint=f"type trainer.accumulate={accumulate * 2} (the same step in less memory)"
+        f" or trainer.batch_size={max(batch_size // 2, 1)}",
+    )

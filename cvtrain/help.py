@@ -1,0 +1,75 @@
+"""The page that `cvtrain --help` prints, made from the config folder itself so that it is never out of date.
+
+Knows no Hydra and no torch: it must be there within a fraction of a second.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+
+GROUPS = {
+    "task": "what to do",
+    "data": "which images",
+    "augment": "how training images are varied; each data option names its own default",
+    "model": "which network",
+    "loss": "what training minimises",
+    "optimizer": "how it steps",
+    "scheduler": "how the learning rate moves; warm-up in each",
+    "trainer": "the loop: epochs, batch_size, device, precision, early_stopping, ...",
+    "experiment": "ready-made combinations",
+}
+
+_HEAD = """\
+cvtrain - train image classifiers from a few words, resume them exactly, learn from the results
+
+Usage:
+  cvtrain [GROUP=OPTION ...] [GROUP.KEY=VALUE ...]
+
+Examples:
+  cvtrain                                             train on the digits inside the package: seconds on a CPU
+  cvtrain model=vgg16_bn data=cifar10                 a bigger network on a bigger data set
+  cvtrain data=image_folder data.root=photos trainer.epochs=50   your own images, one folder per class
+  cvtrain optimizer=adamw optimizer.lr=3e-4 seed=1    any value of any group
+  cvtrain resume=outputs/train/digits-lenet/<run>     continue a stopped run, exactly where it was
+  cvtrain task=predict checkpoint=<run> input=photos/ classify pictures with a trained model
+
+Groups and their options:
+"""
+
+_TAIL = """
+Flags:
+  --help                this page
+  --version             the versions of cvtrain, Python, torch and torchvision
+  --cfg job             print the config that a command would use, and do nothing
+  --multirun            run every combination of comma-separated values: optimizer.lr=0.1,0.01
+  --config-dir DIR      options of your own: DIR/model/mine.yaml becomes model=mine
+
+Exit codes: 0 done, 1 internal error, 2 config, 3 data, 4 checkpoint or output, 5 diverged, 6 out of memory,
+128+N stopped by signal N (resumable).
+
+Read on: README.md; every key with its meaning stands in the YAML files of {configs}
+"""
+
+
+def options_of(group: str, *config_dirs: Path) -> list[str]:
+    """The options of a group, in alphabetical order."""
+    files = (path for config_dir in config_dirs for path in (config_dir / group).glob("*.yaml"))
+    return sorted({path.stem for path in files}, key=_natural)
+
+
+def _natural(word: str) -> tuple[str, int, str]:
+    """Sorts vgg11 before vgg16_bn, and every plain net before its `_bn`."""
+    name = word.removesuffix("_bn")
+    digits = "".join(c for c in name if c.isdigit())
+    return name.rstrip("0123456789"), int(digits or 0), word
+
+
+def help_text(config_dir: Path) -> str:
+    """The whole help page."""
+    lines = []
+    for group, meaning in GROUPS.items():
+        lines.append(f"  {group + '=':<12}{meaning}")
+        options = " ".join(options_of(group, config_dir))
+        lines += textwrap.wrap(options, width=98, initial_indent=" " * 16, subsequent_indent=" " * 16)
+    return _HEAD + "\n".join(lines) + "\n" + _TAIL.format(configs=config_dir)

@@ -1,0 +1,236 @@
+"""The folder of one run: names and writes every file in it.
+
+Knows files and plain values; neither torch nor the meaning of what is written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import fcntl
+import io
+import json
+import math
+import os
+import socket
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from cvtrain.errors import CheckpointError, ConfigError, OutputError
+
+METRICS_HEADER = (
+    "epoch",
+    "step",
+    "train_loss",
+    "train_accuracy",
+    "val_loss",
+    "val_accuracy",
+    "lr",
+    "seconds",
+    "images_per_second",
+)
+
+
+class RunDir:
+    """One run, one folder, one process.
+
+    Made with `create` or `reopen`; holds a lock on the folder until it is closed or the process ends.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config_path = path / "config.yaml"
+        self.card_path = path / "run.json"
+        self.metrics_path = path / "metrics.csv"
+        self.predictions_path = path / "predictions.csv"
+        self.split_path = path / "split.npz"
+        self.log_path = path / "log.txt"
+        self.error_path = path / "error.txt"
+        self.checkpoint_dir = path / "checkpoints"
+        self._lock: int | None = None
+
+    @classmethod
+    def create(cls, parent: Path, *, suffix: str | None = None) -> RunDir:
+        """Makes a new folder named by the time, which no other process has.
+
+        Raises:
+            OutputError: It cannot be made.
+        """
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+            while True:
+                name = datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f") + (f"-{suffix}" if suffix else "")
+                with contextlib.suppress(FileExistsError):
+                    (parent / name).mkdir()
+                    break
+            run_dir = cls(parent / name)
+            run_dir.checkpoint_dir.mkdir()
+        except OSError as error:
+            raise OutputError(
+                f"cannot write to the output folder {parent}: {error.strerror}",
+                hint="choose another one with output_dir=FOLDER",
+            ) from None
+        run_dir._take_lock()
+        return run_dir
+
+    @classmethod
+    def reopen(cls, path: Path) -> RunDir:
+        """Opens the folder of an earlier run.
+
+        Raises:
+            CheckpointError: There is no run.
+            ConfigError: Another process is at work in it.
+        """
+        run_dir = cls(path.expanduser().resolve())
+        if not run_dir.config_path.is_file():
+            raise CheckpointError(f"{path} holds no run: there is no {run_dir.config_path.name}")
+        run_dir._take_lock()
+        run_dir.checkpoint_dir.mkdir(exist_ok=True)
+        return run_dir
+
+    def _take_lock(self) -> None:
+        """Takes the lock, which ends with the process however that ends."""
+        try:
+            self._lock = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(self._lock, 200).decode("utf-8", "replace") if self._lock else ""
+            raise ConfigError(f"{self.path} is in use by {holder or 'another process'}") from None
+        except OSError as error:
+            raise OutputError(f"cannot write to {self.path}: {error.strerror}") from None
+        os.ftruncate(self._lock, 0)
+        os.pwrite(self._lock, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
+
+    def close(self) -> None:
+        """Gives the lock back."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    # -------------------------------------------------------------------------------------------- single files
+
+    def write_text(self, path: Path, text: str) -> None:
+        """Replaces a file in one move: readers see the old or the new content, never a part.
+
+        Raises:
+            OutputError: The disk is full or not writable.
+        """
+        temporary = path.with_name(f".{path.name}.tmp")
+        try:
+            with open(temporary, "w", encoding="utf-8", newline="") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise OutputError(f"{path} could not be written: {error.strerror}") from None
+
+    def write_card(self, card: Mapping[str, Any]) -> None:
+        """Replaces the run card; numbers that are not finite become null, because JSON has none."""
+        self.write_text(self.card_path, json.dumps(_finite(card), indent=2, ensure_ascii=False) + "\n")
+
+    def read_card(self) -> dict[str, Any]:
+        """The run card, or an empty one."""
+        try:
+            return json.loads(self.card_path.read_text(encoding="utf-8"))
+        except (OSError, json.JSONDecodeError):
+            return {}
+
+    def log(self, line: str) -> None:
+        """Adds a line with the time to log.txt; a log that cannot be written stops nothing."""
+        with contextlib.suppress(OSError), open(self.log_path, "a", encoding="utf-8", errors="replace") as file:
+            file.write(f"{datetime.now().isoformat(timespec='milliseconds')} {line}\n")
+
+    def write_split(self, data: bytes) -> None:
+        """Writes split.npz: which image trains, validates, tests.
+
+        Raises:
+            OutputError: The disk is full or not writable.
+        """
+        try:
+            self.split_path.write_bytes(data)
+        except OSError as error:
+            raise OutputError(f"{self.split_path} could not be written: {error.strerror}") from None
+
+    def write_predictions(self, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+        """Writes predictions.csv."""
+        self.write_text(self.predictions_path, csv_text(header, rows))
+
+    # -------------------------------------------------------------------------------------------- metrics.csv
+
+    def append_metrics(self, evaluation: Any) -> None:
+        """Adds one row in a single write.
+
+        Raises:
+            OutputError: The disk is full or not writable.
+        """
+        row = asdict(evaluation)
+        try:
+            header = not self.metrics_path.exists() or self.metrics_path.stat().st_size == 0
+            text = csv_text(METRICS_HEADER if header else None, [[_shown(row[key]) for key in METRICS_HEADER]])
+            descriptor = os.open(self.metrics_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+            try:
+                os.write(descriptor, text.encode())
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise OutputError(f"{self.metrics_path} could not be written: {error.strerror}") from None
+
+    def metrics_num_bytes(self) -> int:
+        """The length of metrics.csv: a checkpoint remembers which rows belong to it."""
+        return self.metrics_path.stat().st_size if self.metrics_path.exists() else 0
+
+    def sync_metrics(self) -> None:
+        """Makes the rows durable."""
+        if self.metrics_path.exists():
+            descriptor = os.open(self.metrics_path, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+    def cut_metrics(self, num_bytes: int) -> None:
+        """Removes rows that were written after the checkpoint that training goes on from."""
+        if self.metrics_path.exists():
+            os.truncate(self.metrics_path, num_bytes)
+
+
+def csv_text(header: Sequence[str] | None, rows: Iterable[Sequence[Any]]) -> str:
+    """Rows as CSV; a cell that a spreadsheet would run as a formula is written as text."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    if header:
+        writer.writerow(header)
+    writer.writerows([_harmless(cell) for cell in row] for row in rows)
+    return buffer.getvalue()
+
+
+def _harmless(cell: Any) -> Any:
+    if isinstance(cell, str):
+        cell = printable(cell)
+        return f"'{cell}" if cell[:1] in ("=", "+", "-", "@") else cell
+    return cell
+
+
+def printable(text: str) -> str:
+    r"""Text without control characters and stray bytes, which could drive a terminal: they become `\x..`."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
+
+
+def _shown(value: Any) -> Any:
+    if value is None:
+        return ""
+    return f"{value:.10g}" if isinstance(value, float) else value
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(k): _finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,53 @@
+"""The figures of an evaluated split and its predictions, in the form that run cards, tables and CSV files show.
+
+Knows evaluation results and names; not where they are written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from cvtrain.engine.evaluator import EvaluationResult
+from cvtrain.engine.metrics import (
+    auroc,
+    balanced_accuracy,
+    class_figures,
+    confusion_matrix,
+    macro_f1,
+    top_k_accuracy,
+)
+
+PREDICTIONS_HEADER = ("image", "label", "prediction", "probability")
+
+
+def figures(result: EvaluationResult, class_names: tuple[str, ...]) -> dict[str, Any]:
+    """Every figure of one split as plain values; accuracies are 0..1. AUROC for two classes only."""
+    assert result.labels is not None, "predictions were collected"
+    assert result.probabilities is not None, "predictions were collected"
+    confusion = confusion_matrix(result.labels, result.predictions, len(class_names))
+    per_class = class_figures(confusion, class_names)
+    found = {
+        "loss": result.loss,
+        "accuracy": result.accuracy,
+        "num_images": result.num_images,
+        "top5_accuracy": top_k_accuracy(result.probabilities, result.labels, 5),
+        "balanced_accuracy": balanced_accuracy(confusion),
+        "macro_f1": macro_f1(per_class),
+    }
+    if len(class_names) == 2:
+        found["auroc"] = auroc(result.probabilities[:, 1], result.labels == 1)
+    return {**found, "per_class": [asdict(row) for row in per_class], "confusion_matrix": confusion.tolist()}
+
+
+def prediction_rows(
+    result: EvaluationResult, images: Sequence[str], class_names: tuple[str, ...]
+) -> Iterator[tuple[str, str, str, str]]:
+    """One row of predictions.csv per image: its name, its label, what it was taken for, with what probability."""
+    assert result.labels is not None, "predictions were collected"
+    assert result.probabilities is not None, "predictions were collected"
+    top = result.probabilities.max(1).values.tolist()
+    columns = zip(images, result.labels.tolist(), result.predictions.tolist(), top, strict=True)
+    for image, label, prediction, probability in columns:
+        yield image, class_names[label], class_names[prediction], f"{probability:.6g}"

@@ -1,0 +1,120 @@
+"""`task=predict`: classify pictures with a trained model; unreadable files are named, the rest is done.
+
+Reads like a recipe; knows settings, a folder and a console.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from cvtrain import build
+from cvtrain.classifier import Classifier, Prediction, find_checkpoint, from_state, image_paths
+from cvtrain.config import Config, save_text
+from cvtrain.console import Console, percent
+from cvtrain.errors import ConfigError, DataError
+from cvtrain.outputs import RunDir
+from cvtrain.record import new_card, recorded
+from cvtrain.signals import StopRequest
+
+MAX_ROWS = 40
+"""Rows shown on the console; predictions.csv holds them all."""
+
+
+def run(config: Config) -> None:
+    """Classifies every picture that `input` names.
+
+    Raises:
+        ConfigError: No checkpoint or no input is named.
+        CheckpointError: It cannot be used.
+        DataError: There is no picture, or none can be read.
+    """
+    missing = [key for key in ("checkpoint", "input") if config[key] is None]
+    if missing:
+        raise ConfigError(
+            [f"task=predict needs {key}=" for key in missing],
+            hint="cvtrain task=predict checkpoint=RUN input=FILE_OR_FOLDER_OR_GLOB",
+        )
+    build.limit_threads()
+    paths = list(image_paths(config["input"]))
+    loaded = find_checkpoint(Path(config["checkpoint"]))
+    classifier = from_state(loaded, device=config["trainer"]["device"], plugins=config["plugins"])
+    folder = f"{build.data_name(config)}-{build.model_name(config)}"
+    run_dir = RunDir.create(Path(config["output_dir"]) / "predict" / folder, suffix=config["name"])
+    card, console = new_card(config) | {"checkpoint": str(loaded.path)}, Console(run_dir.log)
+    with StopRequest(), recorded(run_dir, card):
+        run_dir.write_text(run_dir.config_path, save_text(config))
+        for note in classifier.notes:
+            console.warn(note)
+        predictions, unreadable = predict_files(classifier, paths, console)
+        if not predictions:
+            raise DataError(f"none of {len(paths)} files can be read", hint="\n".join(list(unreadable.values())[:3]))
+        write(run_dir, classifier, paths, predictions, unreadable)
+        card.update(num_images=len(predictions), unreadable=list(unreadable.values()), device=classifier.compute.name)
+        show(console, paths, predictions, unreadable)
+        console.say(f"results  {run_dir.predictions_path}")
+
+
+def predict_files(
+    classifier: Classifier, paths: Sequence[Path], console: Console, *, batch_size: int = 256
+) -> tuple[dict[Path, Prediction], dict[Path, str]]:
+    """Classifies files batch by batch.
+
+    Returns:
+        The predictions of files that can be read, and the reasons of those that cannot.
+    """
+    predictions: dict[Path, Prediction] = {}
+    unreadable: dict[Path, str] = {}
+    for start in range(0, len(paths), batch_size):
+        chunk, pixels = [], []
+        for path in paths[start : start + batch_size]:
+            try:
+                pixels.append(classifier.decode(path))
+                chunk.append(path)
+            except DataError as error:
+                unreadable[path] = error.message
+        if pixels:
+            probabilities = classifier.probabilities(torch.from_numpy(np.stack(pixels)))
+            predictions.update(zip(chunk, classifier.as_predictions(probabilities), strict=True))
+        console.progress(min(start + batch_size, len(paths)), len(paths), "predicting")
+    return predictions, unreadable
+
+
+def write(
+    run_dir: RunDir,
+    classifier: Classifier,
+    paths: Sequence[Path],
+    predictions: dict[Path, Prediction],
+    unreadable: dict[Path, str],
+) -> None:
+    """Writes predictions.csv: a row per file, with the probability of every class."""
+    names = classifier.class_names
+    rows: list[list[str]] = []
+    for path in paths:
+        if path in unreadable:
+            rows.append([str(path), "", "", *[""] * len(names), unreadable[path]])
+        else:
+            found = predictions[path]
+            each = [f"{found.probabilities[name]:.6g}" for name in names]
+            rows.append([str(path), found.class_name, f"{found.probability:.6g}", *each, ""])
+    header = ("image", "prediction", "probability", *(f"p({name})" for name in names), "error")
+    run_dir.write_predictions(header, rows)
+
+
+def show(
+    console: Console, paths: Sequence[Path], predictions: dict[Path, Prediction], unreadable: dict[Path, str]
+) -> None:
+    """Prints the first predictions and every file that could not be read."""
+    rows = []
+    for path in [p for p in paths if p in predictions][:MAX_ROWS]:
+        found = predictions[path]
+        second = list(found.probabilities.items())[1]
+        rows.append((str(path), found.class_name, percent(found.probability), f"{second[0]} {percent(second[1])}"))
+    console.table(f"{len(predictions):,} predictions", ("image", "class", "probability", "next"), rows)
+    if len(predictions) > MAX_ROWS:
+        console.say(f"... and {len(predictions) - MAX_ROWS:,} more in predictions.csv")
+    for reason in unreadable.values():
+        console.warn(f"not read: {reason}")

@@ -1,0 +1,148 @@
+"""`task=train`: read the data, train, keep the best weights, test them once.
+
+Reads like a recipe; knows settings, a folder and a console.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from cvtrain import build, results
+from cvtrain.config import Config, load_config, save_text
+from cvtrain.console import Console, duration, percent
+from cvtrain.engine.checkpoint import Loaded, load_newest, remove_leftovers
+from cvtrain.fit import FitResult, Run, card_figures
+from cvtrain.outputs import RunDir
+from cvtrain.record import new_card, recorded
+from cvtrain.signals import StopRequest
+
+
+def run(config: Config) -> float | None:
+    """Trains as the settings say.
+
+    Returns:
+        The best validation accuracy, for sweepers; None without validation.
+    """
+    build.check(config)
+    if config["resume"] is not None:
+        run_dir = RunDir.reopen(Path(config["resume"]))
+        remove_leftovers(run_dir.checkpoint_dir)
+        if is_finished(run_dir, config):
+            return say_finished(run_dir)
+    else:
+        folder = f"{build.data_name(config)}-{build.model_name(config)}"
+        run_dir = RunDir.create(Path(config["output_dir"]) / "train" / folder, suffix=config["name"])
+    card = run_dir.read_card() | new_card(config) if config["resume"] else new_card(config)
+    console = Console(run_dir.log)
+    with StopRequest() as stop, recorded(run_dir, card, discard_if_config_is_wrong=config["resume"] is None):
+        run_dir.write_text(run_dir.config_path, save_text(config))
+        return train(config, run_dir=run_dir, card=card, console=console, stop=stop)
+
+
+def train(
+    config: Config, *, run_dir: RunDir, card: dict[str, Any], console: Console, stop: StopRequest
+) -> float | None:
+    """The recipe, inside a folder that is open."""
+    build.limit_threads()
+    checkpoint = load_newest(run_dir.checkpoint_dir) if config["resume"] else None
+    prepared = build.data(config, progress=console.progress)
+    job = Run(config, prepared, run_dir=run_dir, console=console, stop=stop, checkpoint=checkpoint)
+
+    introduce(job, card, checkpoint)
+    run_dir.write_split(build.save_split(prepared))
+    run_dir.write_card(card)
+
+    stop_reason = job.train()
+    result = job.test(stop_reason)
+
+    names = prepared.facts.class_names
+    card.update(card_figures(result), test=results.figures(result.test, names))
+    rows = results.prediction_rows(result.test, prepared.names("test"), names)
+    run_dir.write_predictions(results.PREDICTIONS_HEADER, rows)
+    say_result(console, run_dir, result)
+    best = result.selection.best
+    return best.val_accuracy if best else None
+
+
+def introduce(job: Run, card: dict[str, Any], checkpoint: Loaded | None) -> None:
+    """Says what is about to be trained on what, and notes it on the card."""
+    prepared, facts, console, config = job.prepared, job.facts, job.console, job.config
+    num_parameters = sum(p.numel() for p in job.model.parameters())
+    card.update(
+        data_fingerprint=facts.fingerprint,
+        split_hash=facts.split_hash,
+        class_names=list(facts.class_names),
+        class_counts=list(facts.class_counts),
+        num_parameters=num_parameters,
+        device=job.compute.name,
+        precision=job.compute.precision,
+        warnings=warnings_of(job),
+    )
+    sizes = [len(getattr(prepared.split, split)) for split in ("train", "val", "test")]
+    console.say(
+        f"{build.data_name(config)}: {sizes[0]:,} images to train on, {sizes[1]:,} to validate, {sizes[2]:,} to test;"
+        f" {facts.num_classes} classes, {facts.image_size}x{facts.image_size}x{facts.in_channels}"
+    )
+    init = ", He initialisation" if job.init == "he" else ""
+    console.say(
+        f"{build.model_name(config)}: {num_parameters:,} parameters{init}; {job.compute.name}, {job.compute.precision}"
+    )
+    if checkpoint:
+        for note in checkpoint.notes:
+            console.warn(note)
+        console.say(f"goes on after step {job.trainer.step} of {job.trainer.total_steps}")
+    elif config["resume"]:
+        console.say("there is no checkpoint yet: starts from the beginning")
+    for warning in card["warnings"]:
+        console.warn(warning)
+    console.say(f"writes to {job.run_dir.path}")
+
+
+def warnings_of(job: Run) -> list[str]:
+    """What the user should know before training starts."""
+    warnings = list(job.prepared.source.warnings)
+    num_train, batch_size = len(job.prepared.split.train), job.config["trainer"]["batch_size"]
+    if num_train < batch_size:
+        warnings.append(
+            f"{num_train} training images are fewer than trainer.batch_size={batch_size}: each step takes all"
+        )
+    empty = [n for n, c in zip(job.facts.class_names, job.facts.class_counts, strict=True) if c == 0]
+    if empty:
+        warnings.append(f"no training images of class {', '.join(empty[:5])}")
+    return warnings
+
+
+def say_result(console: Console, run_dir: RunDir, result: FitResult) -> None:
+    """Ends with the facts that matter, where they are, and what to type next."""
+    best = result.selection.best
+    console.say()
+    if result.stop_reason == "early_stopping":
+        console.say(
+            f"stopped early at step {result.num_steps}: no improvement for {result.selection.patience} evaluations"
+        )
+    console.say(f"test accuracy  {percent(result.test.accuracy)} of {result.test.num_images:,} images")
+    if best and best.val_accuracy is not None:
+        console.say(f"validation     {percent(best.val_accuracy)} (best, epoch {best.epoch:g})")
+    console.say(f"time           {duration(result.seconds)}, {result.images_per_second:,.0f} images/s in training")
+    console.say(f"results        {run_dir.path}")
+    console.say(f"next           cvtrain task=predict checkpoint={run_dir.path} input=PICTURES")
+
+
+def is_finished(run_dir: RunDir, config: Config) -> bool:
+    """Whether a run is done and nothing was typed that would make it longer."""
+    card = run_dir.read_card()
+    if card.get("status") != "done":
+        return False
+    before = load_config(run_dir.path)["trainer"]
+    return (before["epochs"], before["steps"]) == (config["trainer"]["epochs"], config["trainer"]["steps"])
+
+
+def say_finished(run_dir: RunDir) -> float | None:
+    """Says that there is nothing left to do, and how to do more."""
+    card, console = run_dir.read_card(), Console(run_dir.log)
+    run_dir.close()
+    console.say(f"this run is finished: test accuracy {percent(card['test']['accuracy'])}, epoch {card['epochs']:g}")
+    console.say(f"train longer with: cvtrain resume={run_dir.path} trainer.epochs={int(card['epochs']) + 10}")
+    best = card.get("best") or {}
+    return best.get("val_accuracy")
