@@ -57,7 +57,7 @@ def check_image_size(
     _check_logits(logits, num_classes=num_classes, name=name)
 
 
-def _run_on_meta(factory: Callable[..., nn.Module], *, num_classes: int, in_channels: int, image_size: int):
+def _run_on_meta(factory: Callable[..., nn.Module], *, num_classes: int, in_channels: int, image_size: int) -> object:
     facts = {"num_classes": num_classes, "in_channels": in_channels, "image_size": image_size}
     try:
         with torch.device("meta"):

@@ -5,6 +5,7 @@ Does not know how a table is printed, and never computes with real numbers: ever
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -82,7 +83,7 @@ def summarise(model: nn.Module, *, in_channels: int, image_size: int) -> ModelSu
 class _Recorder:
     """Notes, for each watched layer in order of its first call, the output shape and the operations of its own."""
 
-    def __init__(self, total_flops_fn) -> None:
+    def __init__(self, total_flops_fn: Callable[[], int]) -> None:
         self.output_shapes: dict[str, tuple[int, ...]] = {}
         self.flops: dict[str, int] = {}
         self._total_flops_fn = total_flops_fn
