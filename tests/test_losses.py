@@ -17,7 +17,6 @@ from cvtrain.losses import (
     MeanAbsoluteError,
     MeanSquaredError,
     Squentropy,
-    mixed,
 )
 
 CONFIG_PATHS = sorted((Path(__file__).parents[1] / "configs" / "loss").glob("*.yaml"))
@@ -274,16 +273,6 @@ def test_class_weights_move_with_the_loss_but_are_not_saved():
     loss = build("focal", class_weights="auto").to(torch.float64)
     assert loss.weight_per_class.dtype == torch.float64
     assert loss.state_dict() == {}
-
-
-def test_mixed_blends_the_losses_of_both_labels():
-    logits, labels_a = batch()
-    labels_b = labels_a.flip(0)
-    loss = build("cross_entropy")
-    weight_a = torch.linspace(0, 1, 16)
-    targets = weight_a[:, None] * F.one_hot(labels_a, 5) + (1 - weight_a)[:, None] * F.one_hot(labels_b, 5)
-    values = mixed(loss, logits, labels_a, labels_b, weight_a)
-    torch.testing.assert_close(values, F.cross_entropy(logits, targets, reduction="none"))
 
 
 # --- what is refused --------------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ class WeightAverage:
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
         self.num_updates = 0
-        self._parameters = [p for p in model.parameters()]
+        self._parameters = list(model.parameters())
         self._averages = [p.detach().clone() for p in self._parameters]
 
     @torch.no_grad()

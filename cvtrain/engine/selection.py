@@ -58,7 +58,8 @@ class Selection:
         self.num_waited = 0
 
     def _rank(self, figures: Evaluation | Best) -> tuple[float, float]:
-        assert figures.val_loss is not None and figures.val_accuracy is not None
+        assert figures.val_loss is not None, "ranked figures come from validation"
+        assert figures.val_accuracy is not None, "ranked figures come from validation"
         if self.metric == "val_loss":
             return -figures.val_loss, figures.val_accuracy
         return figures.val_accuracy, -figures.val_loss
