@@ -1,0 +1,1 @@
+"""Measurements that others can rerun: ratios within one call, never single times."""
