@@ -221,7 +221,7 @@ def move(images: Tensor, draws: Draws, *, rotate: float, shift: float, scale: fl
     bottom = torch.stack([sin * (width / height), cos, shift_y], 1)
     grid = F.affine_grid(torch.stack([top, bottom], 1), list(images.shape), align_corners=False)
     moved = F.grid_sample(images.float(), grid, padding_mode="border", align_corners=False)
-    return _to_uint8(moved)
+    return _to_uint8(moved).contiguous(memory_format=torch.channels_last)  # grid_sample changes the order
 
 
 def recolor(images: Tensor, draws: Draws, *, strength: float) -> Tensor:
@@ -268,8 +268,8 @@ def _rectangles(height: int, width: int, tall: Tensor, wide: Tensor, y: Tensor, 
 
     def inside(length: int, size: Tensor, place: Tensor) -> Tensor:
         size = size.round().clamp(max=length)
-        low = place * length - size / 2 if clip else place * (length - size + 1)
-        low = low.floor()[:, None]
+        low = (place * length).floor() - (size / 2).floor() if clip else (place * (length - size + 1)).floor()
+        low = low[:, None]
         pixel = torch.arange(length, device=size.device)
         return (pixel >= low) & (pixel < low + size[:, None])
 

@@ -39,10 +39,10 @@ def batch_bounds(num_images: int, batch_size: int) -> list[tuple[int, int]]:
     No image is dropped. A last batch of a single image joins the one before it, because batch normalisation cannot
     take the variance of one.
     """
-    starts = list(range(0, num_images, batch_size))
-    if len(starts) > 1 and num_images - starts[-1] == 1:
-        starts.pop()
-    return list(zip(starts, [*starts[1:], num_images], strict=True))
+    bounds = [(start, min(start + batch_size, num_images)) for start in range(0, num_images, batch_size)]
+    if batch_size > 1 and len(bounds) > 1 and num_images % batch_size == 1:
+        bounds[-2:] = [(bounds[-2][0], num_images)]
+    return bounds
 
 
 class Batches:

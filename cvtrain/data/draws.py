@@ -41,7 +41,7 @@ class Draws:
     indices: Tensor
 
     def uniform(self, name: int, low: float = 0.0, high: float = 1.0) -> Tensor:
-        """float32 `(B,)` in `[low, high)`; each `name` gives numbers of its own."""
+        """float32 `(B,)` in `[low, high)`, `high` itself only by rounding; each `name` gives numbers of its own."""
         key = _scramble(self.indices * _GAMMA + ((self.epoch << 20) + name))
         bits = _scramble(key ^ self.seed)
         return low + (high - low) * (_shift_right(bits, 40).float() / (1 << 24))

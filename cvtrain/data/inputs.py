@@ -32,12 +32,13 @@ class Inputs(NamedTuple):
     weight: Tensor | None = None
 
     def parts(self, num_parts: int) -> list[Inputs]:
-        """The batch cut into at most `num_parts` parts of nearly equal size."""
-        if num_parts == 1:
-            return [self]
+        """The batch cut into at most `num_parts` parts of nearly equal size, none of a single image.
+
+        A batch of one stays whole; batch normalisation cannot take the variance of one.
+        """
+        num_parts = max(min(num_parts, len(self.labels) // 2), 1)
         columns = [[None] * num_parts if c is None else c.tensor_split(num_parts) for c in self]
-        parts = [Inputs(*row) for row in zip(*columns, strict=True)]
-        return [part for part in parts if len(part.labels)]
+        return [Inputs(*row) for row in zip(*columns, strict=True)]
 
 
 class TrainInputs:

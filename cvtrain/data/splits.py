@@ -59,7 +59,7 @@ def stratified_split(labels: Tensor, fraction: float, *, seed: int) -> tuple[Ten
     Returns:
         The positions kept and the positions carved, each ascending.
     """
-    if fraction == 0:
+    if fraction == 0 or not len(labels):
         return torch.arange(len(labels)), torch.arange(0)
     kept, carved = [], []
     for label in labels.unique().tolist():

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from cvtrain.data.images import ImageStore
+from cvtrain.seeding import permutation
 
 MAX_IMAGES = 2_000
 """Images looked at: enough for three digits of the mean, few enough to decode at every start."""
@@ -30,12 +31,12 @@ class Statistics:
 
 
 def measure_statistics(images: ImageStore, indices: Tensor) -> Statistics:
-    """Mean and standard deviation over at most `MAX_IMAGES` evenly spaced training images.
+    """Mean and standard deviation over all training images, or over a random `MAX_IMAGES` of more.
 
-    The sample depends on the indices alone, so that images in memory and in files give the same figures.
+    The sample depends on the indices alone, so that images in memory and in files give the same figures. It is random
+    because every n-th image may belong to the same classes.
     """
-    step = -(-len(indices) // MAX_IMAGES)
-    sample = indices[::step]
+    sample = indices[permutation(len(indices), "statistics")[:MAX_IMAGES]]
     channels = images.shape[1]
     total = torch.zeros(channels, dtype=torch.int64)
     squares = torch.zeros(channels, dtype=torch.int64)
