@@ -1,8 +1,4 @@
-import os
-import pickle
-import struct
-import warnings
-import zlib
+import re
 
 import numpy as np
 import pytest
@@ -10,14 +6,9 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from cvtrain.data.decode import (
-    ImageError,
-    decode_image,
-    decode_with_notes,
-    printable,
-    read_image_header,
-    read_image_size,
-)
+from cvtrain.data.decode import decode_array, decode_image, decode_with_notes, read_image_header
+from cvtrain.data.image_file import ImageError
+from cvtrain.errors import DataError
 
 SIZE = 16
 
@@ -69,7 +60,7 @@ def test_exif_orientation_is_undone(tmp_path, orientation, extension):
     path = save(tmp_path, stored, f"a.{extension}", exif=exif, lossless=True)
     expected = decode(save(tmp_path, upright, "upright.png"))
     np.testing.assert_array_equal(decode(path), expected)
-    assert read_image_size(path) == (12, 20)
+    assert read_image_header(path)[:2] == (12, 20)
 
 
 def test_orientation_that_makes_no_sense_is_ignored(tmp_path):
@@ -224,79 +215,52 @@ def test_flipped_bit_in_a_png_is_refused(tmp_path):
         decode(path)
 
 
+@pytest.mark.parametrize("resize", ["crop", "stretch", "pad"])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", [(SIZE, SIZE), (40, 23), (5, 9)])
+def test_array_becomes_the_same_as_a_file_of_it(tmp_path, resize, channels, size):
+    colour = gradient(*size)
+    for array in (colour, np.ascontiguousarray(colour[:, :, 0])):
+        path = save(tmp_path, Image.fromarray(array), "a.png")
+        pixels = decode_array(array, image_size=SIZE, channels=channels, resize=resize)
+        np.testing.assert_array_equal(pixels, decode(path, channels, resize=resize))
+        assert pixels.shape == (SIZE, SIZE, channels)
+        assert pixels.dtype == np.uint8
+
+
+def test_grey_array_may_have_an_axis_of_channels():
+    grey = gradient()[:, :, 1]
+    with_axis = decode_array(grey[:, :, None], image_size=8, channels=3)
+    np.testing.assert_array_equal(with_axis, decode_array(grey, image_size=8, channels=3))
+
+
+def test_array_of_any_strides_is_taken_and_never_shared():
+    array = gradient()
+    array.flags.writeable = False
+    for view in (array, array[::-1], array.transpose(1, 0, 2), array[:, :, ::-1]):
+        pixels = decode_array(view, image_size=SIZE, channels=3)
+        np.testing.assert_array_equal(pixels, view)
+        assert not np.shares_memory(pixels, array)
+        assert pixels.flags.writeable
+        assert pixels.flags.c_contiguous
+
+
 @pytest.mark.parametrize(
-    ("content", "reason"),
+    ("shape", "dtype"),
     [
-        (b"", r"is empty \(0 bytes\)"),
-        (b"\xff", "is not an image that can be read"),
-        (b"<html>404</html>", "is not an image that can be read"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "is not an image that can be read"),
+        ((8, 8, 3), "float32"),
+        ((8, 8), "int64"),
+        ((8, 8), "bool"),
+        ((8, 8), "object"),
+        ((8,), "uint8"),
+        ((), "uint8"),
+        ((3, 8, 8), "uint8"),
+        ((8, 8, 4), "uint8"),
+        ((2, 8, 8, 3), "uint8"),
+        ((0, 8, 3), "uint8"),
     ],
 )
-def test_what_is_no_image_is_refused(tmp_path, content, reason):
-    path = tmp_path / "a.jpg"
-    path.write_bytes(content)
-    with pytest.raises(ImageError, match=reason):
-        decode(path)
-    with pytest.raises(ImageError, match=reason):
-        read_image_size(path)
-
-
-def test_special_files_are_refused_without_waiting(tmp_path):
-    os.mkfifo(tmp_path / "pipe.jpg")
-    (tmp_path / "link.jpg").symlink_to("nowhere.jpg")
-    for path, reason in [
-        (tmp_path / "pipe.jpg", "is not a regular file"),
-        ("/dev/zero", "is not a regular file"),
-        (tmp_path, "is a folder"),
-        (tmp_path / "link.jpg", "no such file"),
-    ]:
-        with pytest.raises(ImageError, match=reason):
-            decode(path)
-
-
-def test_huge_file_is_refused_unread(tmp_path):
-    path = tmp_path / "a.png"
-    with open(path, "wb") as file:
-        file.truncate(300 * 2**20)  # sparse: takes no space
-    with pytest.raises(ImageError, match="is larger than 256 MiB"):
-        decode(path)
-
-
-@pytest.mark.parametrize("side", [7_100, 10_000, 20_000, 2**30])
-def test_decompression_bomb_is_refused_before_it_is_decoded(tmp_path, side):
-    header = b"IHDR" + struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
-    data = b"IDAT" + zlib.compress(b"\0")
-    chunks = b"".join(
-        struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk)) for chunk in (header, data)
-    )
-    path = tmp_path / "a.png"
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunks)
-    with pytest.raises(ImageError, match="more than 50 million pixels"):
-        decode(path)
-
-
-def test_warnings_of_the_decoder_do_not_surface(tmp_path, capfd):
-    path = save(tmp_path, Image.new("1", (9_500, 5_200)), "large.png")
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        decode(path)
-    assert capfd.readouterr() == ("", "")
-
-
-def test_image_error_travels_between_processes():
-    error = pickle.loads(pickle.dumps(ImageError("a.jpg", "is damaged")))
-    assert (error.path, error.reason, error.message) == ("a.jpg", "is damaged", "a.jpg: is damaged")
-    assert error.exit_code == 3
-
-
-def test_printable_shows_odd_names_as_text():
-    assert printable("häße 猫.jpg") == "häße 猫.jpg"
-    assert printable("a\x1b[2J\n\udcff\u2028") == "a\\x1b[2J\\n\\xff\\u2028"
-
-
-def test_user_files_are_never_changed(tmp_path):
-    path = save(tmp_path, Image.fromarray(gradient()), "a.jpg")
-    before = (path.read_bytes(), path.stat().st_mtime_ns)
-    decode(path)
-    assert (path.read_bytes(), path.stat().st_mtime_ns) == before
+def test_array_that_is_no_picture_is_refused(shape, dtype):
+    with pytest.raises(DataError, match=re.escape(f"shape {shape} and dtype {dtype}")) as caught:
+        decode_array(np.zeros(shape, dtype), image_size=8, channels=3)
+    assert "uint8" in caught.value.hint
