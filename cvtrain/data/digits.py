@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cvtrain.data.archives import image_data
+from cvtrain.data.arrays import image_data
 from cvtrain.data.images import ImageData, Progress
 from cvtrain.errors import ConfigError
 

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from cvtrain.data.archives import image_data, read_compressed
-from cvtrain.data.download import Download, data_folder, fetch, matches, verify
+from cvtrain.data.archives import read_compressed
+from cvtrain.data.arrays import image_data
+from cvtrain.data.download import fetch
 from cvtrain.data.images import ImageData, Progress
+from cvtrain.data.published import Download, data_folder, matches, verify
 from cvtrain.errors import DataError
 
 _SIZE = 28
@@ -166,8 +167,7 @@ def _load(
     for file in files:
         path = _find(file, own=(own, folder / option), shared=folder)
         if path is None:
-            address = f"{mirror.rstrip('/')}/{file.file_name}" if mirror else file.address
-            path = fetch(replace(file, address=address), own, enabled=download, progress=progress)
+            path = fetch(file.from_mirror(mirror), own, enabled=download, progress=progress)
         paths.append(path)
     train, test = (_read_split(*paths[start : start + 2]) for start in (0, 2))
     unpacked = [path for path in paths if path.suffix != ".gz"]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cvtrain.data.archives import image_data
+from cvtrain.data.arrays import image_data
 from cvtrain.data.images import ImageData, Progress
 from cvtrain.errors import ConfigError
 

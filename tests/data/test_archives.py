@@ -2,7 +2,6 @@ import bz2
 import gzip
 import io
 import lzma
-import pickle
 import stat
 import tarfile
 import zipfile
@@ -10,16 +9,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from cvtrain.data.archives import (
-    array_sha256,
-    check_arrays,
-    image_data,
-    load_arrays,
-    load_plain_pickle,
-    read_compressed,
-    read_members,
-    store_arrays,
-)
+from cvtrain.data.archives import read_compressed, read_members
 from cvtrain.errors import DataError
 
 
@@ -143,125 +133,3 @@ def test_truncated_gzip_file_is_named(tmp_path):
     (tmp_path / "a.gz").write_bytes(gzip.compress(b"content" * 100)[:-9])
     with pytest.raises(DataError, match=r"a\.gz cannot be read, or is damaged or cut short"):
         read_compressed(tmp_path / "a.gz", max_bytes=10_000)
-
-
-@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-def test_plain_pickles_of_every_protocol_are_read(protocol):
-    pixels = np.arange(12, dtype=np.uint8).reshape(3, 4)
-    content = pickle.dumps({"data": pixels, b"labels": [1, 2, 3], "names": [b"a", "b"]}, protocol=protocol)
-    read = load_plain_pickle(content, "batch")
-    np.testing.assert_array_equal(read["data"], pixels)
-    assert read["labels"] == [1, 2, 3]
-    assert read["names"] == [b"a", "b"]
-
-
-def test_pickle_by_python_2_is_read():
-    # cPickle.dumps({'data': numpy.zeros((1, 3), 'uint8') + 7, 'labels': [5]}, 2) under Python 2
-    content = (
-        b"\x80\x02}q\x01(U\x04dataq\x02cnumpy.core.multiarray\n_reconstruct\nq\x03cnumpy\nndarray\nq\x04K\x00\x85U\x01b"
-        b"\x87Rq\x05(K\x01K\x01K\x03\x86cnumpy\ndtype\nq\x06U\x02u1K\x00K\x01\x87Rq\x07(K\x03U\x01|NNNJ\xff\xff\xff\xff"
-        b"J\xff\xff\xff\xffK\x00tb\x89U\x03\x07\x07\x07tbU\x06labelsq\x08]q\x09K\x05au."
-    )
-    read = load_plain_pickle(content, "batch")
-    assert read["data"].tolist() == [[7, 7, 7]]
-    assert read["labels"] == [5]
-
-
-class Hostile:
-    """Would create the file `marker` when unpickled."""
-
-    def __init__(self, marker):
-        self.marker = marker
-
-    def __reduce__(self):
-        return open, (str(self.marker), "w")
-
-
-@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-def test_hostile_pickle_is_refused_and_does_not_run(tmp_path, protocol):
-    content = pickle.dumps({"data": Hostile(tmp_path / "marker")}, protocol=protocol)
-    with pytest.raises(DataError, match=r"batch was refused: it asks to run \w+\.open"):
-        load_plain_pickle(content, "batch")
-    assert not (tmp_path / "marker").exists()
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"cnumpy\nndarray\n}(X\x08\x00\x00\x00__call__K\x01ub.",  # changes what stands for a function
-        b"c_codecs\nencode\n(X\x01\x00\x00\x00aX\x05\x00\x00\x00rot13tR.",  # would import a codec
-        b"cnumpy\nndarray\n)\x81.",  # makes an object without calling
-        b"cnumpy\ndtype\n(tR.",
-        b"Pdb\n.",  # persistent id
-        b"\x80\x02\x82\x01.",  # extension registry
-        b"}" * 10,
-        b"",
-    ],
-)
-def test_odd_pickle_is_damaged(content):
-    with pytest.raises(DataError, match="batch is damaged or cut short"):
-        load_plain_pickle(content, "batch")
-
-
-def test_pickle_that_reserves_memory_is_refused():
-    with pytest.raises(DataError, match="memory slots"):
-        load_plain_pickle(b"}r\xff\xff\xff\x7f.", "batch")
-
-
-def test_pickle_of_another_kind_is_refused():
-    with pytest.raises(DataError, match="no dictionary"):
-        load_plain_pickle(pickle.dumps([1]), "batch")
-    with pytest.raises(DataError, match="not of uint8"):
-        load_plain_pickle(pickle.dumps({"data": np.zeros(3)}), "batch")
-    with pytest.raises(DataError, match="not of uint8"):
-        load_plain_pickle(pickle.dumps({"data": np.array([None])}), "batch")
-
-
-ARRAYS = {"pixels": np.arange(24, dtype=np.uint8).reshape(2, 3, 4), "labels": np.array([3, 1])}
-
-
-def test_stored_arrays_come_back_with_facts_and_checksums(tmp_path):
-    store_arrays(tmp_path / "a.arrays", check_arrays(ARRAYS, {"archive": "x", "names": ["a"]}))
-    read = load_arrays(tmp_path / "a.arrays", {"archive": "x"})
-    for name, array in ARRAYS.items():
-        np.testing.assert_array_equal(read.arrays[name], array)
-        assert read.sha256[name] == array_sha256(array)
-    assert read.facts == {"archive": "x", "names": ["a"]}
-    assert [path.name for path in tmp_path.iterdir()] == ["a.arrays"]
-
-
-def test_every_flipped_bit_of_stored_arrays_is_found(tmp_path):
-    path = tmp_path / "a.arrays"
-    store_arrays(path, check_arrays(ARRAYS, {"archive": "x"}))
-    good = path.read_bytes()
-    for position in range(len(good)):
-        path.write_bytes(good[:position] + bytes([good[position] ^ 4]) + good[position + 1 :])
-        assert load_arrays(path, {"archive": "x"}) is None
-    for length in range(0, len(good), 7):
-        path.write_bytes(good[:length])
-        assert load_arrays(path, {"archive": "x"}) is None
-
-
-def test_arrays_stored_for_something_else_are_not_used(tmp_path):
-    store_arrays(tmp_path / "a.arrays", check_arrays(ARRAYS, {"archive": "x"}))
-    assert load_arrays(tmp_path / "a.arrays", {"archive": "y"}) is None
-    assert load_arrays(tmp_path / "missing.arrays", {}) is None
-
-
-def test_folder_that_cannot_be_written_is_no_error(tmp_path):
-    store_arrays(tmp_path / "missing" / "a.arrays", check_arrays(ARRAYS, {}))
-    assert not (tmp_path / "missing").exists()
-
-
-def test_fingerprint_follows_pixels_labels_and_names():
-    pixels, labels = np.zeros((2, 4, 4, 1), np.uint8), np.array([0, 1])
-    split = (pixels, labels)
-    base = image_data(split, split, class_names=("a", "b")).fingerprint
-    assert base == image_data((pixels.copy(), labels.astype(np.uint8)), split, class_names=("a", "b")).fingerprint
-    other = [
-        image_data((pixels + np.uint8(1), labels), split, class_names=("a", "b")),
-        image_data(split, (pixels, labels[::-1]), class_names=("a", "b")),
-        image_data(split, split, class_names=("b", "a")),
-        image_data((pixels.reshape(2, 2, 2, 4), labels), split, class_names=("a", "b")),
-    ]
-    assert len({base, *(data.fingerprint for data in other)}) == 5

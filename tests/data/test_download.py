@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 import trustme
 
-from cvtrain.data.download import Download, fetch
+from cvtrain.data.download import fetch
+from cvtrain.data.published import Download
 from cvtrain.errors import DataError
 
 CONTENT = random.Random(0).randbytes(3_000_000)
@@ -269,7 +270,7 @@ def test_full_disk_is_told_before_the_transfer(server, tmp_path):
 
 def test_two_processes_at_once_fetch_once(server, tmp_path):
     code = (
-        "import sys; from cvtrain.data.download import Download, fetch; "
+        "import sys; from cvtrain.data.download import fetch; from cvtrain.data.published import Download; "
         "d = Download(address=sys.argv[1], file_name='file.bin', sha256=sys.argv[2]); "
         "print('ready', flush=True); sys.stdin.readline(); "
         "print(fetch(d, sys.argv[3], progress=lambda *a: print(a[2], flush=True)))"

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from cvtrain.data.download import Download
 from cvtrain.data.mnist import (
     FASHION_MNIST_FILES,
     FASHION_MNIST_NAMES,
@@ -15,6 +14,7 @@ from cvtrain.data.mnist import (
     load_fashion_mnist,
     load_mnist,
 )
+from cvtrain.data.published import Download
 from cvtrain.errors import DataError
 
 
