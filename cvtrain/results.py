@@ -26,6 +26,7 @@ def figures(result: EvaluationResult, class_names: tuple[str, ...]) -> dict[str,
     """Every figure of one split as plain values; accuracies are 0..1. AUROC for two classes only."""
     assert result.labels is not None, "predictions were collected"
     assert result.probabilities is not None, "predictions were collected"
+    assert result.predictions is not None, "predictions were collected"
     confusion = confusion_matrix(result.labels, result.predictions, len(class_names))
     per_class = class_figures(confusion, class_names)
     found = {
@@ -47,7 +48,8 @@ def prediction_rows(
     """One row of predictions.csv per image: its name, its label, what it was taken for, with what probability."""
     assert result.labels is not None, "predictions were collected"
     assert result.probabilities is not None, "predictions were collected"
-    top = result.probabilities.max(1).values.tolist()
+    assert result.predictions is not None, "predictions were collected"
+    top = result.probabilities.gather(1, result.predictions[:, None]).squeeze(1).tolist()
     columns = zip(images, result.labels.tolist(), result.predictions.tolist(), top, strict=True)
     for image, label, prediction, probability in columns:
         yield image, class_names[label], class_names[prediction], f"{probability:.6g}"

@@ -6,14 +6,15 @@ Knows the machine, not the model's purpose nor the data.
 from __future__ import annotations
 
 import functools
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from cvtrain.errors import ConfigError
+from cvtrain.errors import ConfigError, MemoryLimitError
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -122,6 +123,28 @@ class Compute:
         if self.device.type == "cuda":
             return f"{self.device} ({torch.cuda.get_device_name(self.device)})"
         return f"cpu ({torch.get_num_threads()} threads)" if self.device.type == "cpu" else str(self.device)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error means that the device, or the machine, had no room."""
+    text = str(error).lower()
+    words = ("out of memory", "can't allocate memory", "cannot allocate memory", "status_alloc_failed")
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(w in text for w in words)
+
+
+@contextmanager
+def memory_limit(message: str, *, hint: str) -> Iterator[None]:
+    """Turns a lack of memory inside the block into words.
+
+    Raises:
+        MemoryLimitError: With the message and the hint.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise MemoryLimitError(message, hint=hint) from error
 
 
 def set_determinism(deterministic: bool) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from cvtrain.engine.device import Compute
+from cvtrain.engine.device import Compute, memory_limit
 from cvtrain.engine.metrics import predicted_classes
 
 
@@ -25,6 +25,8 @@ class EvaluationResult:
         num_images: How many.
         labels: int64 `(N,)`, if predictions were collected.
         probabilities: float32 `(N, K)`, if predictions were collected.
+        predictions: int64 `(N,)`, the class of the largest logit, if predictions were collected. Probabilities of
+            different logits may be equal, so these decide.
     """
 
     loss: float
@@ -32,12 +34,7 @@ class EvaluationResult:
     num_images: int
     labels: Tensor | None = None
     probabilities: Tensor | None = None
-
-    @property
-    def predictions(self) -> Tensor:
-        """int64 `(N,)`: the most probable class of each image."""
-        assert self.probabilities is not None, "predictions were not collected"
-        return self.probabilities.argmax(1)
+    predictions: Tensor | None = None
 
 
 def image_losses(loss_fn: nn.Module, logits: Tensor, labels: Tensor) -> Tensor:
@@ -70,26 +67,32 @@ def evaluate(
 
     Returns:
         The result, or None when `should_stop` said so.
+
+    Raises:
+        MemoryLimitError: The device has no room for a batch.
     """
     was_training = model.training
     model.eval()
     device = compute.device
     total_loss = torch.zeros((), dtype=torch.float64 if device.type != "mps" else torch.float32, device=device)
     num_correct, num_images = torch.zeros((), dtype=torch.int64, device=device), 0
-    labels, probabilities = [], []
+    labels, probabilities, predictions = [], [], []
     try:
-        for batch in inputs:
-            with compute.autocast():
-                logits = model(batch.images)
-            total_loss += image_losses(loss_fn, logits, batch.labels).sum()
-            num_correct += (predicted_classes(logits) == batch.labels).sum()
-            num_images += len(batch.labels)
-            if collect:
-                labels.append(batch.labels.cpu())
-                probabilities.append(loss_fn.probabilities(logits).cpu())
-            on_batch()
-            if should_stop():
-                return None
+        with memory_limit("out of memory while evaluating", hint="type a smaller trainer.eval_batch_size"):
+            for batch in inputs:
+                with compute.autocast():
+                    logits = model(batch.images)
+                predicted = predicted_classes(logits)
+                total_loss += image_losses(loss_fn, logits, batch.labels).sum()
+                num_correct += (predicted == batch.labels).sum()
+                num_images += len(batch.labels)
+                if collect:
+                    labels.append(batch.labels.cpu())
+                    probabilities.append(loss_fn.probabilities(logits).cpu())
+                    predictions.append(predicted.cpu())
+                on_batch()
+                if should_stop():
+                    return None
     finally:
         model.train(was_training)
     return EvaluationResult(
@@ -98,4 +101,5 @@ def evaluate(
         num_images=num_images,
         labels=torch.cat(labels) if collect else None,
         probabilities=torch.cat(probabilities) if collect else None,
+        predictions=torch.cat(predictions) if collect else None,
     )

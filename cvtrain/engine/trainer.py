@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from cvtrain.engine.averaging import WeightAverage
-from cvtrain.engine.device import Compute
+from cvtrain.engine.device import Compute, memory_limit
 from cvtrain.engine.evaluator import EvaluationResult, image_losses
 from cvtrain.engine.metrics import predicted_classes
-from cvtrain.errors import DivergedError, MemoryLimitError
+from cvtrain.errors import DivergedError
 from cvtrain.seeding import derive_seed
 
 CHECK_EVERY = 50
@@ -145,6 +145,11 @@ class Trainer:
         self._bad_step = torch.zeros((), dtype=torch.int64, device=compute.device)
 
     @property
+    def position(self) -> tuple[int, int]:
+        """Steps taken, and the step of the last evaluation: the state is the same whenever these are."""
+        return self.step, self._evaluated_at
+
+    @property
     def steps_per_epoch(self) -> int:
         """Batches in one pass over the training images."""
         return len(self.inputs)
@@ -156,7 +161,7 @@ class Trainer:
         stop is not yielded; it is made when the trainer runs again.
 
         Raises:
-            DivergedError: A loss or a gradient norm is not finite.
+            DivergedError: A loss is not finite.
             MemoryLimitError: The device has no room.
         """
         self._set_mode()
@@ -186,20 +191,19 @@ class Trainer:
 
     def _timed(self, batches: Iterator) -> Iterator:
         """Starts the clock before each batch is prepared; `_take_step` stops it."""
-        self._batch_started = time.perf_counter()
-        for batch in batches:
-            yield batch
+        while True:
             self._batch_started = time.perf_counter()
+            with memory_limit("out of memory while preparing a batch", hint="type a smaller trainer.batch_size"):
+                batch = next(batches, None)
+            if batch is None:
+                return
+            yield batch
 
     def _take_step(self, inputs: Any) -> Step:
         lr = self._set_lr()
         self._seed_step()
-        try:
+        with _step_memory_limit(len(inputs.labels), self.accumulate):
             self._train_on(inputs)
-        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error):
-                raise
-            raise _memory_limit(len(inputs.labels), self.accumulate) from error
         self.step += 1
         if self.average is not None:
             self.average.update()
@@ -259,8 +263,10 @@ class Trainer:
         return self.step > self._evaluated_at and at_mark
 
     def _evaluate(self) -> Evaluation | None:
-        self.check_finite_losses()
+        started = time.perf_counter()
+        self.check_finite_losses()  # waits for the steps that a GPU has still to do: they are training too
         sums = self._sums
+        sums.seconds += time.perf_counter() - started
         with self.average.applied() if self.average else nullcontext():
             result = self.evaluate_fn() if self.evaluate_fn else None
         if result is None and self.evaluate_fn:
@@ -304,14 +310,18 @@ class Trainer:
             raise self._diverged("the loss", bad_step)
 
     def check_finite_weights(self) -> None:
-        """Looks at every weight, before it is saved.
+        """Looks at every number that would be saved.
 
         Raises:
             DivergedError: One is not finite.
         """
-        for name, tensor in self.model.state_dict().items():
+        named = [(f"the weight {name}", tensor) for name, tensor in self.model.state_dict().items()]
+        named += [("an averaged weight", tensor) for tensor in self.average.averages] if self.average else []
+        of_optimizer = [tensor for state in self.optimizer.state.values() for tensor in state.values()]
+        named += [("the state of the optimizer", t) for t in of_optimizer if isinstance(t, Tensor)]
+        for name, tensor in named:
             if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-                raise self._diverged(f"the weight {name}", self.step)
+                raise self._diverged(name, self.step)
 
     def _diverged(self, what: str, step: int) -> DivergedError:
         lr = self.optimizer.param_groups[0]["lr"]
@@ -355,15 +365,8 @@ class Trainer:
             self.average.load_state_dict(state["average"])
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error means that the device, or the machine, had no room."""
-    text = str(error).lower()
-    words = ("out of memory", "can't allocate memory", "cannot allocate memory")
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(w in text for w in words)
-
-
-def _memory_limit(batch_size: int, accumulate: int) -> MemoryLimitError:
-    return MemoryLimitError(
+def _step_memory_limit(batch_size: int, accumulate: int) -> AbstractContextManager[None]:
+    return memory_limit(
         f"out of memory in a step of {batch_size} images" + (f" in {accumulate} parts" if accumulate > 1 else ""),
         hint=f"type trainer.accumulate={accumulate * 2} (the same step in less memory)"
         f" or trainer.batch_size={max(batch_size // 2, 1)}",

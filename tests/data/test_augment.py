@@ -1,3 +1,4 @@
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -148,7 +149,7 @@ def test_alternating_flip_shows_every_image_both_ways_in_any_two_epochs():
     shown = [flip(images, draws_for(images, epoch=epoch), alternating=True) for epoch in range(4)]
     mirrored = [(s == images.flip(3)).flatten(1).all(1) for s in shown]
     assert abs(mirrored[0].float().mean().item() - 0.5) < 6 * 0.5 / math.sqrt(1000)
-    for earlier, later in zip(mirrored, mirrored[1:], strict=False):
+    for earlier, later in itertools.pairwise(mirrored):
         assert torch.equal(earlier, ~later)
 
 
