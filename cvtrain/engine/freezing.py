@@ -17,8 +17,9 @@ def freeze(model: nn.Module, patterns: Sequence[str]) -> list[nn.Module]:
     """Stops training of the parameters whose names match a pattern such as `features.*`.
 
     Returns:
-        The modules all of whose own parameters are frozen: they must stay in evaluation mode while the rest trains,
-        or the running statistics of a frozen batch normalisation would still move.
+        The modules all of whose own parameters match (of modules without any, all buffers). They must stay in
+        evaluation mode while the rest trains, each without its children, or the running statistics of a frozen batch
+        normalisation would still move.
 
     Raises:
         ConfigError: A pattern matches nothing, or nothing is left to train.
@@ -32,9 +33,20 @@ def freeze(model: nn.Module, patterns: Sequence[str]) -> list[nn.Module]:
             hint=f"patterns are compared with names such as {names[0]}; there are {', '.join(groups[:8])}",
         )
     for name, parameter in model.named_parameters():
-        if any(fnmatchcase(name, pattern) for pattern in patterns):
+        if _matches(name, patterns):
             parameter.requires_grad_(False)
     if not any(p.requires_grad for p in model.parameters()):
         raise ConfigError("trainer.freeze leaves no parameter to train")
-    own = [(module, list(module.parameters(recurse=False))) for module in model.modules()]
-    return [module for module, ps in own if ps and not any(p.requires_grad for p in ps)]
+    return [module for name, module in model.named_modules() if _is_frozen(name, module, patterns)]
+
+
+def _is_frozen(name: str, module: nn.Module, patterns: Sequence[str]) -> bool:
+    prefix = f"{name}." if name else ""
+    parameters = [prefix + own for own, _ in module.named_parameters(recurse=False)]
+    # The statistics of a normalisation without weights of its own can be frozen by their names alone.
+    own = parameters or [prefix + own for own, _ in module.named_buffers(recurse=False)]
+    return bool(own) and all(_matches(one, patterns) for one in own)
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)

@@ -187,7 +187,7 @@ class Trainer:
     def _set_mode(self) -> None:
         self.model.train()
         for module in self.frozen:
-            module.eval()
+            module.training = False  # not eval(), which would reach its children
 
     def _timed(self, batches: Iterator) -> Iterator:
         """Starts the clock before each batch is prepared; `_take_step` stops it."""
