@@ -156,6 +156,8 @@ def flip(images: Tensor, draws: Draws, *, alternating: bool = False) -> Tensor:
         mirrored = first ^ bool(draws.epoch % 2)
     else:
         mirrored = draws.uniform(_FLIP) < 0.5
+    if images.device.type != "cpu":  # counting the chosen ones would wait for the device
+        return torch.where(mirrored.view(-1, 1, 1, 1), images.flip(-1), images)
     chosen = mirrored.nonzero().squeeze(1)
     # In the order of memory (B, H, W, C), and only the chosen half: five times faster than mirroring a view of all.
     pixels = images.permute(0, 2, 3, 1)

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from cvtrain.errors import ConfigError
+from cvtrain.models.pooling import FewChannelsMaxPool2d
 
 
 def simple_cnn(*, num_classes: int, in_channels: int, image_size: int) -> nn.Module:
@@ -32,10 +33,10 @@ def simple_cnn(*, num_classes: int, in_channels: int, image_size: int) -> nn.Mod
         OrderedDict(
             features=nn.Sequential(
                 nn.Conv2d(in_channels, 6, kernel_size=5),
-                nn.MaxPool2d(2),
+                FewChannelsMaxPool2d(),
                 nn.ReLU(),
                 nn.Conv2d(6, 6, kernel_size=5),
-                nn.MaxPool2d(2),
+                FewChannelsMaxPool2d(),
                 nn.ReLU(),
             ),
             flatten=nn.Flatten(),
@@ -61,10 +62,10 @@ def lenet(*, num_classes: int, in_channels: int, image_size: int) -> nn.Module:
         OrderedDict(
             features=nn.Sequential(
                 nn.Conv2d(in_channels, 6, kernel_size=5),
-                nn.MaxPool2d(2),
+                FewChannelsMaxPool2d(),
                 nn.ReLU(),
                 nn.Conv2d(6, 16, kernel_size=5),
-                nn.MaxPool2d(2),
+                FewChannelsMaxPool2d(),
                 nn.ReLU(),
             ),
             flatten=nn.Flatten(),
