@@ -27,13 +27,13 @@ class WeightAverage:
         self.decay = decay
         self.num_updates = 0
         self._parameters = list(model.parameters())
-        self._averages = [p.detach().clone() for p in self._parameters]
+        self.averages = [p.detach().clone() for p in self._parameters]
 
     @torch.no_grad()
     def update(self) -> None:
         """Takes in the weights after a step."""
         decay = min(self.decay, (1 + self.num_updates) / (10 + self.num_updates))
-        torch._foreach_lerp_(self._averages, self._parameters, 1 - decay)
+        torch._foreach_lerp_(self.averages, self._parameters, 1 - decay)
         self.num_updates += 1
 
     @contextmanager
@@ -46,16 +46,16 @@ class WeightAverage:
             self._swap()
 
     def _swap(self) -> None:
-        for parameter, average in zip(self._parameters, self._averages, strict=True):
+        for parameter, average in zip(self._parameters, self.averages, strict=True):
             parameter.data, average.data = average.data, parameter.data
 
     def state_dict(self) -> dict[str, int | list[Tensor]]:
         """For a checkpoint."""
-        return {"num_updates": self.num_updates, "averages": self._averages}
+        return {"num_updates": self.num_updates, "averages": self.averages}
 
     def load_state_dict(self, state: dict) -> None:
         """Takes over a saved state."""
         self.num_updates = state["num_updates"]
         with torch.no_grad():
-            for average, saved in zip(self._averages, state["averages"], strict=True):
+            for average, saved in zip(self.averages, state["averages"], strict=True):
                 average.copy_(saved)
