@@ -6,60 +6,21 @@ answered within a second.
 
 from __future__ import annotations
 
-import argparse
-import copy
+import re
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from cvtrain import schema
-from cvtrain.config import Config, config_dir, load_config
+from cvtrain import schema, targets
+from cvtrain.arguments import FLAGS, Arguments, parse_arguments
+from cvtrain.config import Config, check_root_config, config_dir, user_config_dir
 from cvtrain.errors import ConfigError
-
-RESUME_MAY_CHANGE = (
-    "trainer.epochs",
-    "trainer.steps",
-    "trainer.device",
-    "trainer.eval_batch_size",
-    "trainer.early_stopping.patience",
-    "trainer.checkpoint.every_minutes",
-    "trainer.checkpoint.keep",
-    "data.root",
-    "data.loader",
-    "data.num_workers",
-    "data.cache_dir",
-    "data.memory_limit_gb",
-    "data.download",
-    "plugins",
-)
-"""What a command that resumes may set anew: length, place and speed, but nothing that defines the run."""
+from cvtrain.help import GROUPS, options_of, options_with
+from cvtrain.inheritance import TRAINED_GROUPS, resumed_config, set_one_length, take_over, trained_config
+from cvtrain.suggestions import nearest, no_value, unknown_flag, unknown_key, unknown_option
 
 _TASKS_OF_TRAINED_MODELS = ("evaluate", "predict")
-
-_TRAINED_GROUPS = ("data", "augment", "model", "loss", "optimizer", "scheduler", "trainer")
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(message, hint="settings are written group.key=value; see cvtrain --help")
-
-
-def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
-    """Parts a command line into flags and overrides.
-
-    Raises:
-        ConfigError: A flag that does not exist.
-    """
-    parser = _Parser(add_help=False, allow_abbrev=False)
-    parser.add_argument("overrides", nargs="*")
-    parser.add_argument("--config-dir", "-cd", default=None)
-    parser.add_argument("--config-name", "-cn", default="config")
-    parsed, rest = parser.parse_known_intermixed_args(list(arguments))
-    if rest:
-        name, _, value = rest[0].lstrip("-").partition("=")
-        hint = f"write {name.replace('-', '_')}={value or 'VALUE'}; see cvtrain --help"
-        raise ConfigError(f"unknown flag {rest[0]}: settings are written group.key=value", hint=hint)
-    return parsed
 
 
 def compose(arguments: Sequence[str]) -> Config:
@@ -73,34 +34,60 @@ def compose(arguments: Sequence[str]) -> Config:
 
     Raises:
         ConfigError: All problems at once: unknown keys and options, wrong types and ranges, clashes.
-        CheckpointError: `resume=` names a folder that holds no run.
+        CheckpointError: `resume=` or `checkpoint=` names what holds no run.
     """
-    parsed = parse_arguments(arguments)
-    overrides = _parse_overrides(parsed.overrides)
-    words = {o.key_or_group: o.value() for o in overrides}
-    with _Hydra(_user_config_dir(parsed.config_dir)) as hydra:
+    return compose_parsed(parse_arguments(arguments))
+
+
+def compose_parsed(parsed: Arguments) -> Config:
+    """As `compose`, for a command line that has been parted into flags and settings."""
+    problems: list[str] = []
+    try:
+        config = _compose(parsed, problems)
+    except ConfigError as error:
+        raise ConfigError([*problems, *error.problems], hint=error.hint) from None
+    if problems:
+        raise ConfigError(_with_device(problems, config))
+    return config
+
+
+def _compose(parsed: Arguments, problems: list[str]) -> Config:
+    with _Hydra(parsed) as hydra:
+        for flag, value in parsed.unknown:
+            problems.append(unknown_flag(flag, value, [*hydra.groups, *hydra.known_keys()], FLAGS))
+        overrides = _parse_overrides(parsed.settings, hydra, problems)
+        words = {o.key_or_group: o.value() for o in overrides if not o.is_delete()}
         if words.get("resume") is not None:
-            return _compose_resumed(Path(str(words["resume"])), overrides, hydra)
-        trained = None
-        if words.get("task") in _TASKS_OF_TRAINED_MODELS and words.get("checkpoint") is not None:
-            trained = trained_config(Path(str(words["checkpoint"])))
-        return _compose_new(parsed.config_name, overrides, hydra, trained)
+            config, more = resumed_config(Path(str(words["resume"])), list(words.items()), hydra.groups)
+            problems += more
+        else:
+            config = _new_config(overrides, hydra, problems)
+    problems += targets.plugin_problems(config.get("plugins"), typed="plugins" in words)
+    return config
 
 
-def _user_config_dir(given: str | None) -> Path | None:
-    if given is None:
-        return None
-    folder = Path(given).expanduser().resolve()
-    if not folder.is_dir():
-        raise ConfigError(f"--config-dir {given}: there is no such folder")
-    return folder
+def _with_device(problems: list[str], config: Config) -> list[str]:
+    """Adds a missing accelerator to problems that are reported anyway; only then is torch worth importing for it."""
+    device = schema.look_up(config, "trainer.device")[1]
+    if schema.RULES["trainer.device"].problem(device) is None and device not in ("auto", "cpu"):
+        from cvtrain.engine.device import device_problem
+
+        problem = device_problem(device)
+        return problems + ([problem] if problem else [])
+    return problems
+
+
+# ----------------------------------------------------------------------------------------------------- Hydra
 
 
 class _Hydra:
     """Hydra, set up for composing with the packaged configs and, after them, the user's."""
 
-    def __init__(self, user_dir: Path | None) -> None:
-        self.search_path = [f"hydra.searchpath=[file://{user_dir}]"] if user_dir else []
+    def __init__(self, parsed: Arguments) -> None:
+        folder = user_config_dir(parsed.config_dir)
+        check_root_config(parsed.config_name, [config_dir(), *([folder] if folder else [])])
+        self.search_path = [f"hydra.searchpath=[file://{folder}]"] if folder else []
+        self.config_name = parsed.config_name
 
     def __enter__(self) -> _Hydra:
         from hydra import initialize_config_dir
@@ -111,10 +98,11 @@ class _Hydra:
         GlobalHydra.instance().clear()
         self._context = initialize_config_dir(str(config_dir()), version_base="1.3")
         self._context.__enter__()
-        self.loader = GlobalHydra.instance().config_loader()
+        self._loader = GlobalHydra.instance().config_loader()
         if self.search_path:
             # Option lists must know the user's folder too, before anything is composed.
-            self.compose("config", [])
+            self.compose([], config_name="config")
+        self.groups = [g for g in self._loader.list_groups("") if g in GROUPS]
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -123,221 +111,201 @@ class _Hydra:
         self._context.__exit__(*exception)
         GlobalHydra.set_state(self._outer)
 
-    def compose(self, config_name: str, overrides: list[str]) -> Any:
-        from hydra import compose
+    def compose(self, overrides: list[str], *, config_name: str | None = None) -> Any:
+        """Composes settings.
 
-        return compose(config_name, overrides=self.search_path + overrides, return_hydra_config=True)
+        Raises:
+            ConfigError: A file that cannot be read, or names what does not exist.
+        """
+        from hydra import compose
+        from hydra.errors import HydraException
+        from omegaconf.errors import OmegaConfBaseException
+        from yaml import YAMLError
+
+        words, name = self.search_path + overrides, config_name or self.config_name
+        try:
+            return compose(name, overrides=words, return_hydra_config=True)
+        except (HydraException, OmegaConfBaseException, YAMLError, ValueError, OSError) as error:
+            raise ConfigError(self._explain(error)) from None
+
+    def _explain(self, error: Exception) -> str:
+        """Hydra's words for a failed composition, in one sentence."""
+        message = " ".join(str(error).split())
+        missing = re.match(r"(?:In '([^']+)': )?Could not find '([^'/]+)/([^']+)'", message)
+        if missing and missing[2] in self.groups:
+            where = f"in {missing[1]}: " if missing[1] else ""
+            return where + unknown_option(missing[2], missing[3], self.options(missing[2]))
+        message = re.sub(r"^In '([^']+)': ", r"in \1: ", message)
+        for tail in ("Available options", "Config search path", "To append to your", "full_key:", "Did you mean"):
+            message = message.split(tail)[0].rstrip()
+        return f"the config cannot be composed: {message[:300]}"
 
     def options(self, group: str) -> list[str]:
-        return [o for o in self.loader.get_group_options(group) if not o.startswith("_")]
+        """The options of a group, the user's included."""
+        return [o for o in self._loader.get_group_options(group) if not o.startswith("_")]
 
-    def groups(self) -> list[str]:
-        return [g for g in self.loader.list_groups("") if g != "hydra"]
+    def defaults(self) -> Config:
+        """The settings of a command without any word."""
+        return _plain(self.compose([], config_name="config"), {}, [])
+
+    def known_keys(self) -> list[str]:
+        """The keys of a command without any word."""
+        return [key for key, _ in schema.leaves(self.defaults()) if not key.endswith("_target_")]
 
 
-def _parse_overrides(words: Sequence[str]) -> list[Any]:
+# ---------------------------------------------------------------------------------------------- the words typed
+
+
+def _parse_overrides(words: Sequence[str], hydra: _Hydra, problems: list[str]) -> list[Any]:
+    """The settings among the words; what is wrong with the others becomes problems."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
-    parser, overrides, problems = OverridesParser.create(), [], []
+    if "=" in words:
+        raise ConfigError("a setting is written without spaces: KEY=VALUE")
+    parser, overrides = OverridesParser.create(), []
     for word in words:
         if "=" not in word and not word.startswith("~"):
-            problems.append(f"{word}: a setting is written KEY=VALUE")
+            options = {group: hydra.options(group) for group in hydra.groups}
+            problems.append(no_value(word, options, hydra.known_keys()))
             continue
         try:
-            overrides.append(parser.parse_override(word))
+            override = parser.parse_override(word)
         except HydraException:
+            override = None
+        if override is None or not override.key_or_group or override.package is not None:
             problems.append(f"{word}: cannot be read; quote special characters: 'key=\"a, b\"'")
-    problems += [
-        f"{o.input_line}: several values need --multirun; a list is written [a,b]"
-        for o in overrides
-        if o.is_sweep_override()
-    ]
-    if problems:
-        raise ConfigError(problems)
+            continue
+        if override.is_sweep_override():
+            problems.append(f"{word}: several values need --multirun; a list is written [a,b]")
+        else:
+            overrides.append(override)
     return overrides
 
 
-def _compose_new(config_name: str, overrides: list[Any], hydra: _Hydra, trained: Config | None) -> Config:
-    choices, values, problems = _part_overrides(overrides, hydra)
-    chosen = {**_choices_of(trained, hydra), **choices}
-    # A `++` sets a key whether it exists or not; the comparison with the reference finds those that do not.
-    forced = [o.input_line if o.is_delete() else f"++{o.input_line.lstrip('+')}" for o in values]
-    composed = _run_hydra(hydra, config_name, [f"{g}={c}" for g, c in chosen.items()] + forced)
-    selected = _selected(composed, hydra.groups())
+# ---------------------------------------------------------------------------------------------- a new command
+
+
+def _new_config(overrides: list[Any], hydra: _Hydra, problems: list[str]) -> Config:
+    """The settings of a command that continues no run; adds to `problems` whatever is wrong with them."""
+    choices, values = _part_overrides(overrides, hydra, problems)
+    words = {o.key_or_group: o.value() for o in values if not o.is_delete()}
+    trained = None
+    if choices.get("task") in _TASKS_OF_TRAINED_MODELS and words.get("checkpoint") is not None:
+        trained = trained_config(Path(str(words["checkpoint"])))
+    inherited = {g: c for g, c in trained["choices"].items() if g in TRAINED_GROUPS} if trained else {}
+    chosen = {g: c for g, c in inherited.items() if c in hydra.options(g)} | choices
+    composed = _compose_values(hydra, [f"{g}={c}" for g, c in chosen.items()], values, problems)
+    selected = {g: str(c) for g, c in composed.hydra.runtime.choices.items() if g in hydra.groups and c is not None}
     experiment = selected.pop("experiment", None)
-    reference = _plain(_run_hydra(hydra, "config", [f"{g}={c}" for g, c in selected.items()]))
-    config, typed = _plain(composed), sorted({o.key_or_group for o in overrides})
-    _length_once(config, typed)
+    # A trainer of the user's is measured by the packaged one: code reads its keys, and no `_target_` lists them.
+    options = selected | ({"trainer": "default"} if "trainer" in selected else {})
+    reference = _plain(hydra.compose([f"{g}={c}" for g, c in options.items()], config_name="config"), {}, [])
+    config, typed = _plain(composed, reference, problems), sorted({o.key_or_group for o in overrides})
+    set_one_length(config, typed, reference)
     if trained is not None:
-        problems += _take_over(config, trained, typed=typed, choices=choices)
+        problems += take_over(config, trained, typed=typed, choices=choices)
         selected = {**trained["choices"], **choices, "task": selected["task"]}
-    problems += schema.problems_of(config, reference)
-    if problems:
-        raise ConfigError(_with_device(problems, config))
+    problems += schema.problems_of(config, reference, explain=partial(_explain, config=config, selected=selected))
+    problems += schema.idle_settings(config, typed)
+    if config.get("task") != selected.get("task"):
+        problems.append(f"task: {config.get('task')} in a file is not {selected.get('task')}, the option chosen")
     return {**config, "choices": {**selected, "experiment": experiment}, "typed": typed}
 
 
-def _choices_of(trained: Config | None, hydra: _Hydra) -> dict[str, str]:
-    """The options that a trained model was made with, as far as they exist here."""
-    if trained is None:
-        return {}
-    chosen = {g: trained["choices"].get(g) for g in _TRAINED_GROUPS}
-    return {g: c for g, c in chosen.items() if c in hydra.options(g)}
-
-
-def _take_over(config: Config, trained: Config, *, typed: list[str], choices: dict[str, str]) -> list[str]:
-    """Replaces what was not typed by what the model was trained with; returns what contradicts the model."""
-    problems = []
-    for group in ("model", "loss"):
-        before = trained["choices"].get(group)
-        if choices.get(group, before) != before:
-            problems.append(f"{group}={choices[group]}: the checkpoint was trained with {group}={before}")
-    for group in _TRAINED_GROUPS:
-        if group in choices:
-            continue
-        settings = copy.deepcopy(trained[group])
-        for key in typed:
-            if key.startswith(f"{group}."):
-                _put({group: settings}, key, _get(config, key))
-        config[group] = settings
-    if "trainer.device" not in typed:
-        config["trainer"]["device"] = "auto"
-    if "seed" not in typed:
-        config["seed"] = trained["seed"]
-    return problems
-
-
-def trained_config(checkpoint: Path) -> Config:
-    """The settings that a run folder, or the run of a checkpoint file, was trained with.
-
-    Raises:
-        CheckpointError: There is neither.
-    """
-    path = checkpoint.expanduser()
-    folders = (path, path.parent) if path.is_dir() else (path.parent.parent, path.parent)
-    for folder in folders:
-        if (folder / "config.yaml").is_file():
-            return load_config(folder)
-    from cvtrain.classifier import find_checkpoint  # a lone file explains itself, but torch is needed to read it
-
-    return find_checkpoint(path).state["config"]
-
-
-def _part_overrides(overrides: list[Any], hydra: _Hydra) -> tuple[dict[str, str], list[Any], list[str]]:
-    """Parts overrides into chosen options and values; options that do not exist become problems."""
-    groups, choices, values, problems = hydra.groups(), {}, [], []
+def _part_overrides(overrides: list[Any], hydra: _Hydra, problems: list[str]) -> tuple[dict[str, str], list[str]]:
+    """Parts overrides into chosen options and values; what cannot be had becomes a problem."""
+    choices: dict[str, str] = {}
+    values = []
     for override in overrides:
-        key = override.key_or_group
-        if key not in groups:
-            values.append(override)
-            continue
-        option, options = str(override.value()), hydra.options(key)
-        if option in options or override.value() is None:
-            choices[key] = "null" if override.value() is None else option
+        key, group = override.key_or_group, override.key_or_group in hydra.groups
+        value = None if override.is_delete() else override.value()
+        if key.partition(".")[0].partition("/")[0] == "hydra":
+            problems.append(f"{override.input_line}: settings of Hydra work with --multirun only")
+        elif group and key == "experiment" and value is None:
+            choices[key] = "null"
+        elif group and value is None:
+            problems.append(f"{override.input_line}: {key} cannot be left out; type {key}=OPTION")
+        elif group and str(value) not in hydra.options(key):
+            problems.append(unknown_option(key, schema.shown(value), hydra.options(key)))
+        elif group:
+            choices[key] = str(value)
+        elif override.is_delete():
+            problems.append(f"{override.input_line}: no key can be left out; give it another value")
         else:
-            problems.append(_unknown_option(key, option, options))
-    return choices, values, problems
+            values.append(override)
+    return choices, values
 
 
-def _unknown_option(group: str, option: str, options: list[str]) -> str:
-    match = schema.nearest(option, options, cutoff=0.5)
-    meant = f"did you mean {group}={match}? " if match else ""
-    return f"unknown option {group}={option}: {meant}There are {', '.join(options)}"
-
-
-def _selected(composed: Any, groups: list[str]) -> dict[str, str]:
-    choices = composed.hydra.runtime.choices
-    return {group: str(choices[group]) for group in groups if choices.get(group) is not None}
-
-
-def _run_hydra(hydra: _Hydra, config_name: str, overrides: list[str]) -> Any:
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
-
+def _compose_values(hydra: _Hydra, choices: list[str], values: list[Any], problems: list[str]) -> Any:
+    """The composition with all values; where one does not fit into it, that is a problem, and it is left out."""
+    # A `++` sets a key whether it exists or not; the comparison with the reference finds those that do not.
+    forced = [f"++{o.input_line.lstrip('+')}" for o in values]
     try:
-        return hydra.compose(config_name, overrides)
-    except (HydraException, OmegaConfBaseException, ValueError) as error:
-        first_lines = [line.strip() for line in str(error).splitlines() if line.strip()][:3]
-        raise ConfigError("the config cannot be composed: " + " ".join(first_lines)) from None
+        return hydra.compose([*choices, *forced])
+    except ConfigError:
+        composed = hydra.compose(choices)
+    for word in forced:
+        try:
+            hydra.compose([*choices, word])
+        except ConfigError:
+            problems.append(
+                f"{word.lstrip('+')}: {word.lstrip('+').partition('=')[0].rpartition('.')[0]} holds no keys"
+            )
+        else:
+            choices = [*choices, word]
+    return composed if not values else hydra.compose(choices)
 
 
-def _plain(composed: Any) -> Config:
-    """The settings as plain, resolved containers, without Hydra's own."""
+def _plain(composed: Any, reference: Config, problems: list[str]) -> Config:
+    """The settings as plain, resolved containers, without Hydra's own.
+
+    A value that cannot be resolved becomes a problem, and is replaced by that of `reference`.
+    """
     from omegaconf import OmegaConf, open_dict
     from omegaconf.errors import OmegaConfBaseException
 
     with open_dict(composed):
         composed.pop("hydra")
-    try:
-        return OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
-    except OmegaConfBaseException as error:
-        raise ConfigError(str(error).splitlines()[0]) from None
+
+    def resolve(node: Any, key: str) -> Any:
+        if OmegaConf.is_dict(node):
+            return {k: take(node, k, f"{key}.{k}" if key else str(k)) for k in node}
+        if OmegaConf.is_list(node):
+            return [take(node, i, f"{key}[{i}]") for i in range(len(node))]
+        return node
+
+    def take(node: Any, name: Any, key: str) -> Any:
+        try:
+            return resolve(node[name], key)
+        except (OmegaConfBaseException, RecursionError) as error:
+            problems.append(_unresolved(key, OmegaConf.to_container(node, resolve=False)[name], error))
+            return schema.look_up(reference, key)[1]
+
+    return resolve(composed, "")
 
 
-def _length_once(config: Config, typed: Sequence[str]) -> None:
-    """Lets a typed length of one kind replace the default of the other; two typed lengths stay, and clash."""
-    trainer = config.get("trainer")
-    if not isinstance(trainer, dict) or {"trainer.epochs", "trainer.steps"} <= set(typed):
-        return
-    if trainer.get("steps") is not None and "trainer.epochs" not in typed:
-        trainer["epochs"] = None
-    elif trainer.get("epochs") is not None and "trainer.epochs" in typed:
-        trainer["steps"] = None
+def _unresolved(key: str, written: Any, error: BaseException) -> str:
+    if written == "???":
+        return f"{key}: is needed; type {key}=VALUE"
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    if match := re.search(r"Environment variable '([^']+)' not found", reason):
+        reason = f"the environment variable {match[1]} is not set"
+    elif match := re.search(r"Interpolation key '([^']+)' not found", reason):
+        reason = f"there is no key {match[1]}"
+    elif isinstance(error, RecursionError) or reason.startswith("Recursive"):
+        reason = "it refers to itself"
+    return f"{key}={written}: {reason}"
 
 
-def _with_device(problems: list[str], config: Config) -> list[str]:
-    """Adds a missing accelerator to problems that are reported anyway; only then is torch worth importing for it."""
-    device = config.get("trainer", {}).get("device")
-    if isinstance(device, str) and device not in ("auto", "cpu"):
-        from cvtrain.engine.device import device_problem
-
-        problem = device_problem(device)
-        return problems + ([problem] if problem else [])
-    return problems
-
-
-# ---------------------------------------------------------------------------------------------------- resume
-
-
-def _compose_resumed(run: Path, overrides: list[Any], hydra: _Hydra) -> Config:
-    """The settings that a run was started with, plus the few that a resuming command may change."""
-    config = load_config(run)
-    choices, typed = config.pop("choices"), sorted({o.key_or_group for o in overrides})
-    defaults, groups, problems = dict(schema.leaves(config)), hydra.groups(), []
-    changed = copy.deepcopy(config)
-    for override in overrides:
-        key, value = override.key_or_group, override.value()
-        if key == "resume":
-            continue
-        if key in groups:
-            problems += [] if choices.get(key) == value else [_fixed(key, choices.get(key), value)]
-        elif key not in defaults:
-            problems.append(schema.unknown_key(key, list(defaults)))
-        elif key not in RESUME_MAY_CHANGE and value != defaults[key]:
-            problems.append(_fixed(key, defaults[key], value))
-        else:
-            _put(changed, key, value)
-    _length_once(changed, typed)
-    problems += schema.problems_of(changed, config)
-    if problems:
-        raise ConfigError(problems)
-    return {**changed, "resume": str(run), "choices": choices, "typed": typed}
-
-
-def _fixed(key: str, before: Any, now: Any) -> str:
-    return f"{key}={now}: this run was made with {key}={before}; start a new run to change it"
-
-
-def _put(config: Config, key: str, value: Any) -> None:
-    *nodes, name = key.split(".")
-    for node in nodes:
-        config = config[node]
-    config[name] = value
-
-
-def _get(config: Config, key: str) -> Any:
-    value: Any = config
-    for name in key.split("."):
-        value = value.get(name) if isinstance(value, dict) else None
-    return value
+def _explain(key: str, known: list[str], *, config: Config, selected: dict[str, str]) -> str:
+    """The sentence for an unknown key: another option of its group has it, a group was meant, or another key."""
+    group = key.partition(".")[0] if "." in key else "task"
+    others = options_with(config_dir(), key)
+    if others and selected.get(group):
+        return f"unknown key {key}: {group}={selected[group]} has none; {', '.join(others[:6])} have it"
+    if "." not in key and (match := nearest(key, GROUPS)):
+        value = schema.shown(config[key])
+        option = value if value in options_of(match, config_dir()) else "OPTION"
+        return f"unknown key {key}: did you mean {match}={option}?"
+    return unknown_key(key, known)

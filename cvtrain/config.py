@@ -8,11 +8,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cvtrain.errors import CheckpointError, ConfigError
+from cvtrain.suggestions import nearest
 
 Config = dict[str, Any]
 """Every key of every chosen group, and under `choices` which option each group has."""
@@ -35,6 +36,33 @@ def config_dir() -> Path:
         if (folder / "config.yaml").is_file():
             return folder
     raise ConfigError("the configs of cvtrain are not where they belong", hint="reinstall cvtrain")
+
+
+def user_config_dir(given: str | None) -> Path | None:
+    """The folder of the user's own configs, if one was named.
+
+    Raises:
+        ConfigError: It does not exist.
+    """
+    if given is None:
+        return None
+    folder = Path(given).expanduser().resolve()
+    if not folder.is_dir():
+        raise ConfigError(f"--config-dir {given}: there is no such folder")
+    return folder
+
+
+def check_root_config(name: str, folders: Sequence[Path]) -> None:
+    """Refuses the name of a root config that is in none of the folders.
+
+    Raises:
+        ConfigError: With the nearest name.
+    """
+    if any((folder / f"{name}.yaml").is_file() for folder in folders):
+        return
+    match = nearest(name, [path.stem for folder in folders for path in folder.glob("*.yaml")])
+    meant = f": did you mean --config-name {match}?" if match else f": there is no {name}.yaml in {folders[-1]}"
+    raise ConfigError(f"--config-name {name}{meant}", hint="--config-dir DIR names the folder of your own configs")
 
 
 def load_config(run: Path) -> Config:

@@ -58,6 +58,17 @@ def options_of(group: str, *config_dirs: Path) -> list[str]:
     return sorted({path.stem for path in files}, key=_natural)
 
 
+def options_with(config_dir: Path, key: str) -> list[str]:
+    """The packaged options that have a key, as `group=option`; a key of the top level belongs to a task."""
+    import yaml
+
+    group, _, name = key.partition(".") if "." in key else ("task", "", key)
+    if group not in GROUPS:
+        return []
+    files = {option: config_dir / group / f"{option}.yaml" for option in options_of(group, config_dir)}
+    return [f"{group}={o}" for o, file in files.items() if name in yaml.safe_load(file.read_text(encoding="utf-8"))]
+
+
 def _natural(word: str) -> tuple[str, int, str]:
     """Sorts vgg11 before vgg16_bn, and every plain net before its `_bn`."""
     name = word.removesuffix("_bn")

@@ -1,0 +1,157 @@
+"""Settings that come from an earlier run: of one that is continued, or of a trained model that is used.
+
+Knows settings as plain dictionaries; not how a command line becomes settings.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cvtrain import schema
+from cvtrain.config import Config, load_config
+from cvtrain.suggestions import unknown_key
+
+RESUME_MAY_CHANGE = (
+    "trainer.epochs",
+    "trainer.steps",
+    "trainer.device",
+    "trainer.eval_batch_size",
+    "trainer.early_stopping.patience",
+    "trainer.checkpoint.every_minutes",
+    "trainer.checkpoint.keep",
+    "data.root",
+    "data.loader",
+    "data.num_workers",
+    "data.cache_dir",
+    "data.memory_limit_gb",
+    "data.download",
+    "data.mirror",
+    "plugins",
+)
+"""What a command that resumes may set anew: length, place and speed, but nothing that defines the run."""
+
+TRAINED_GROUPS = ("data", "augment", "model", "loss", "optimizer", "scheduler", "trainer")
+"""The groups whose settings a trained model brings along."""
+
+
+def resumed_config(
+    run: Path, typed_values: Sequence[tuple[str, Any]], groups: Collection[str]
+) -> tuple[Config, list[str]]:
+    """The settings that a run was started with, plus the few that a resuming command may change.
+
+    Args:
+        run: The folder of the run.
+        typed_values: `(key or group, value)` as typed.
+        groups: The names of all groups.
+
+    Returns:
+        The settings, and what was typed that cannot be had.
+
+    Raises:
+        CheckpointError: The folder holds no run.
+    """
+    config = load_config(run)
+    choices, problems = config.pop("choices"), []
+    defaults = dict(schema.leaves(config))
+    changed = copy.deepcopy(config)
+    changed["plugins"] = []  # code is named by the user, never by a file
+    for key, value in typed_values:
+        if key == "resume":
+            continue
+        if key in groups:
+            problems += [] if choices.get(key) == value else [_fixed(key, choices.get(key), value)]
+        elif key == "plugins":
+            changed["plugins"] = value
+        elif key not in defaults:
+            problems.append(unknown_key(key, list(defaults)))
+        elif key not in RESUME_MAY_CHANGE and value != defaults[key]:
+            problems.append(_fixed(key, defaults[key], value))
+        else:
+            _put(changed, key, value)
+    typed = sorted(key for key, _ in typed_values)
+    set_one_length(changed, typed, config)
+    problems += schema.problems_of(changed, config)
+    return {**changed, "resume": str(run), "choices": choices, "typed": typed}, problems
+
+
+def _fixed(key: str, before: Any, now: Any) -> str:
+    return f"{key}={schema.shown(now)}: this run was made with {key}={schema.shown(before)}; start a new run"
+
+
+def trained_config(checkpoint: Path) -> Config:
+    """The settings that a run folder, or the run of a checkpoint file, was trained with.
+
+    Raises:
+        CheckpointError: There is neither.
+    """
+    path = checkpoint.expanduser()
+    folders = (path, path.parent) if path.is_dir() else (path.parent.parent, path.parent)
+    for folder in folders:
+        if (folder / "config.yaml").is_file():
+            return load_config(folder)
+    from cvtrain.classifier import find_checkpoint  # a lone file explains itself, but torch is needed to read it
+
+    return find_checkpoint(path).state["config"]
+
+
+def take_over(config: Config, trained: Config, *, typed: Sequence[str], choices: Mapping[str, str]) -> list[str]:
+    """Replaces what was not typed by what a model was trained with.
+
+    Args:
+        config: Changed in place.
+        trained: The settings of the trained model.
+        typed: The keys and groups on the command line.
+        choices: The options on the command line.
+
+    Returns:
+        What was typed that contradicts the model.
+    """
+    problems = []
+    for group in ("model", "loss"):
+        before = trained["choices"].get(group)
+        if choices.get(group, before) != before:
+            problems.append(f"{group}={choices[group]}: the checkpoint was trained with {group}={before}")
+    for group in TRAINED_GROUPS:
+        if group in choices:
+            continue
+        settings = copy.deepcopy(trained[group])
+        for key in typed:
+            if key.startswith(f"{group}."):
+                _put({group: settings}, key, schema.look_up(config, key)[1])
+        config[group] = settings
+    if "trainer.device" not in typed:
+        config["trainer"]["device"] = "auto"
+    if "seed" not in typed:
+        config["seed"] = trained["seed"]
+    return problems
+
+
+def set_one_length(config: Config, typed: Sequence[str], defaults: Mapping[str, Any]) -> None:
+    """Lets a length that was set, in epochs or in steps, replace the default of the other kind.
+
+    What was typed goes before what a file says. Two lengths from the same place stay, and clash.
+
+    Args:
+        config: Changed in place.
+        typed: The keys on the command line.
+        defaults: The settings before anything was set.
+    """
+    trainer, before = config.get("trainer"), defaults.get("trainer")
+    if not isinstance(trainer, dict) or not isinstance(before, Mapping):
+        return
+    lengths = ("epochs", "steps")
+    chosen = [k for k in lengths if f"trainer.{k}" in typed] or [
+        k for k in lengths if k in trainer and trainer[k] != before.get(k)
+    ]
+    if len(chosen) == 1 and trainer[chosen[0]] is not None:
+        trainer["steps" if chosen == ["epochs"] else "epochs"] = None
+
+
+def _put(config: Config, key: str, value: Any) -> None:
+    *nodes, name = key.split(".")
+    for node in nodes:
+        config = config[node]
+    config[name] = value
