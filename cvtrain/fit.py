@@ -11,21 +11,21 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from torch import nn
 
 from cvtrain import build
 from cvtrain.config import Config, masked
 from cvtrain.console import Console
-from cvtrain.data.facts import DataFacts
 from cvtrain.engine.averaging import WeightAverage
-from cvtrain.engine.checkpoint import CheckpointFile, Loaded, load_newest, mark_best, prune, save_checkpoint
+from cvtrain.engine.checkpoint import Loaded, list_checkpoints, load_newest, mark_best
 from cvtrain.engine.evaluator import EvaluationResult, evaluate
 from cvtrain.engine.freezing import freeze
 from cvtrain.engine.selection import Selection
 from cvtrain.engine.trainer import Evaluation, Step, Trainer
-from cvtrain.errors import CheckpointError, ConfigError, InterruptedBySignal, OutputError
+from cvtrain.errors import CheckpointError, ConfigError, InterruptedBySignal
 from cvtrain.outputs import RunDir
-from cvtrain.signals import StopRequest
+from cvtrain.resume import check_same_data, check_same_settings, explained, load_weights
+from cvtrain.safekeeping import Safekeeping
+from cvtrain.signals import StopRequest, described
 
 
 @dataclass(frozen=True)
@@ -34,13 +34,13 @@ class FitResult:
 
     Args:
         selection: Knows the best evaluation.
-        last: The last evaluation of this process, or None when training was over already.
+        last: The last evaluation.
         test: The best weights on the test images.
         stop_reason: `finished` or `early_stopping`.
         num_steps: Steps taken.
         epochs: Passes over the training images.
         seconds: Of all processes that worked on this run.
-        images_per_second: While training, in this process.
+        images_per_second: While training.
     """
 
     selection: Selection
@@ -65,8 +65,9 @@ class Run:
         checkpoint: What to go on from, or None.
 
     Raises:
-        ConfigError: Settings that do not fit the data or each other.
+        ConfigError: Settings that do not fit the data, each other or the checkpoint.
         CheckpointError: A checkpoint of other data or of another model.
+        OutputError: The folder cannot be written.
     """
 
     def __init__(
@@ -81,17 +82,20 @@ class Run:
     ) -> None:
         self.config, self.prepared, self.facts = config, prepared, prepared.facts
         self.run_dir, self.console, self.stop = run_dir, console, stop
-        if checkpoint:
-            check_same_data(checkpoint.state["facts"], self.facts)
-        self._started = time.monotonic()
-        self._seconds_before = checkpoint.state["seconds"] if checkpoint else 0.0
-        self._assemble(checkpoint.state["precision"] if checkpoint else None)
-        self._unsaved_best: tuple[dict[str, Any], int] | None = None
-        self._saved_at = time.monotonic()
-        self._save_failed = False
+        self._started, self._seconds_before = time.monotonic(), 0.0
+        self._checkpoints = Safekeeping(run_dir, keep=config["trainer"]["checkpoint"]["keep"], warn=console.warn)
+        self._saved_position = (0, 0)
         self.last: Evaluation | None = None
         if checkpoint:
-            self._restore(checkpoint)
+            with explained(checkpoint.path):
+                check_same_settings(checkpoint.state["config"], config)
+                check_same_data(checkpoint.state["facts"], self.facts)
+                self._assemble(checkpoint.state["precision"])
+                self._restore(checkpoint.state)
+            self._go_on_from(checkpoint)
+        else:
+            self._assemble(None)
+            run_dir.cut_metrics(0)  # rows of a process that was killed before its first checkpoint
 
     # ---------------------------------------------------------------------------------------- parts
 
@@ -142,16 +146,30 @@ class Run:
             should_stop=lambda: bool(self.stop),
         )
 
-    def _restore(self, checkpoint: Loaded) -> None:
-        state = checkpoint.state
-        try:
-            self.trainer.load_state_dict(state["trainer"])
-        except (RuntimeError, KeyError, ValueError, TypeError) as error:
-            raise CheckpointError(f"{checkpoint.path} does not fit the model: {first_line(error)}") from None
+    def _restore(self, state: dict[str, Any]) -> None:
+        """Takes over a saved state; what it is about on the disk is `_go_on_from`'s."""
+        self.trainer.load_state_dict(state["trainer"])
         self.selection.load_state_dict(state["selection"])
-        self.run_dir.cut_metrics(state["metrics_num_bytes"])
+        self.last = Evaluation(**state["last"]) if state["last"] else None
+        self._seconds_before = float(state["seconds"])
+        self._saved_position = self.trainer.position
+        self.trainer.check_finite_weights()
+        length = self.config["trainer"]
+        if self.trainer.step > self.trainer.total_steps:
+            key, unit = ("epochs", self.trainer.steps_per_epoch) if length["epochs"] else ("steps", 1)
+            taken = f"{self.trainer.step / unit:g}"
+            raise ConfigError(f"trainer.{key}={length[key]}: this run has taken {taken} {key} already")
         if self.selection.out_of_patience and state["total_steps"] < self.trainer.total_steps:
             self.selection.forgive()
+
+    def _go_on_from(self, checkpoint: Loaded) -> None:
+        """Brings the folder to where the checkpoint is: a process may have died at any moment after writing it."""
+        state = checkpoint.state
+        if state["is_best"]:
+            steps = list_checkpoints(self.run_dir.checkpoint_dir, "step")
+            mark_best(next(file for file in steps if file.path == checkpoint.path))
+        if not self.run_dir.cut_metrics(state["metrics_num_bytes"]):
+            self.console.warn(f"{self.run_dir.metrics_path} is shorter than it was: rows are missing")
 
     # ---------------------------------------------------------------------------------------- training
 
@@ -177,32 +195,32 @@ class Run:
         try:
             for event in self._listen(trainer.run()):
                 if isinstance(event, Evaluation) and self._take_in(event):
-                    return "early_stopping"
-            return "finished"
+                    break
+            if self.stop:
+                self._interrupt()
         finally:
-            self.stop.listening = False
             self.console.end_bar()
+        return "early_stopping" if self.selection.out_of_patience else "finished"
 
     def _listen(self, events: Iterator[Step | Evaluation]) -> Iterator[Step | Evaluation]:
-        """Passes events on, and between them saves when it is time or a signal asks for it."""
+        """Passes events on until a signal asks to stop, and saves between them when it is time."""
         every_seconds = 60 * self.config["trainer"]["checkpoint"]["every_minutes"]
         for event in events:
             yield event
+            if self.stop:
+                return
             if isinstance(event, Step):
                 self.console.step(event.step)
-                if not self.stop and time.monotonic() - self._saved_at > every_seconds:
+                if time.monotonic() - self._checkpoints.saved_at > every_seconds:
                     self.save()
-            if self.stop:
-                break
-        if self.stop:
-            self._interrupt()
 
     def _interrupt(self) -> None:
-        self.save(must=True)
+        if self._saved_position != self.trainer.position:
+            self.save(must=True)
         assert self.stop.signum is not None, "a stop has a signal"
-        step = self.trainer.step
+        where = f"step {self.trainer.step} of {self.trainer.total_steps}"
         raise InterruptedBySignal(
-            f"stopped by signal {self.stop.signum} at step {step} of {self.trainer.total_steps}; the state is saved",
+            f"stopped by {described(self.stop.signum)} at {where}; the state is saved",
             signum=self.stop.signum,
             hint=f"continue with: cvtrain resume={self.run_dir.path}",
         )
@@ -230,6 +248,7 @@ class Run:
             "seconds": self.seconds,
             "metrics_num_bytes": self.run_dir.metrics_num_bytes(),
             "selection": self.selection.state_dict(),
+            "last": asdict(self.last) if self.last else None,
             "is_best": best is not None and best.step == self.trainer.step,
             "trainer": self.trainer.state_dict(),
         }
@@ -240,11 +259,7 @@ class Run:
         return self._seconds_before + time.monotonic() - self._started
 
     def save(self, *, is_best: bool = False, must: bool = False) -> None:
-        """Writes a checkpoint; when that fails training goes on with a warning, and the next save tries again.
-
-        Args:
-            is_best: The weights are the best so far: keep them under a second name.
-            must: The run depends on this checkpoint: an error is an error.
+        """Writes a checkpoint of finite numbers; see `Safekeeping.save`.
 
         Raises:
             OutputError: It could not be written, and `must`.
@@ -252,30 +267,8 @@ class Run:
         """
         self.trainer.check_finite_losses()
         self.trainer.check_finite_weights()
-        state, step = self.state_dict(), self.trainer.step
-        try:
-            if self._unsaved_best and not is_best:
-                mark_best(self._write(*self._unsaved_best))
-            file = self._write(state, step)
-            if is_best:
-                mark_best(file)
-            self._unsaved_best = None
-            prune(self.run_dir.checkpoint_dir, keep=self.config["trainer"]["checkpoint"]["keep"])
-        except OutputError as error:
-            if must:
-                raise
-            if is_best:  # later steps change the weights in place: what could not be written is kept in memory
-                self._unsaved_best = _copied(state), step
-            if not self._save_failed:
-                self.console.warn(f"{error.message}; training goes on, and the next save tries again")
-            self._save_failed = True
-        else:
-            self._save_failed = False
-        self._saved_at = time.monotonic()
-
-    def _write(self, state: dict[str, Any], step: int) -> CheckpointFile:
-        folder = self.run_dir.checkpoint_dir
-        return save_checkpoint(folder, state, step=step, sync_first=self.run_dir.sync_metrics)
+        if self._checkpoints.save(self.state_dict(), self.trainer.step, is_best=is_best, must=must):
+            self._saved_position = self.trainer.position
 
     # ---------------------------------------------------------------------------------------- test
 
@@ -284,11 +277,13 @@ class Run:
 
         Raises:
             CheckpointError: The best checkpoint is damaged.
+            InterruptedBySignal: A signal came; the run goes on here when it is resumed.
         """
+        self.stop.listening = True
         if self.config["trainer"]["early_stopping"]["restore_best"] and self.val_inputs is not None:
             self._load_best()
         elif self.trainer.average is not None:
-            self.trainer.average.applied().__enter__()
+            load_weights(self.model, {"trainer": self.trainer.state_dict()})
         inputs = self._eval_inputs("test")
         done = iter(range(1, len(inputs) + 1))
         result = evaluate(
@@ -297,9 +292,12 @@ class Run:
             inputs,
             compute=self.compute,
             collect=True,
+            should_stop=lambda: bool(self.stop),
             on_batch=lambda: self.console.progress(next(done), len(inputs), "testing"),
         )
-        assert result is not None, "a test is not asked to stop"
+        if result is None:
+            self._interrupt()
+        assert result is not None, "a test that ends has a result"
         return FitResult(
             selection=self.selection,
             last=self.last,
@@ -317,57 +315,10 @@ class Run:
             raise CheckpointError(f"there is no best checkpoint in {self.run_dir.checkpoint_dir}")
         for note in best.notes:
             self.console.warn(note)
+        step = self.selection.best.step if self.selection.best else None
+        if best.state["trainer"]["step"] != step:
+            raise CheckpointError(f"{best.path} is not the best checkpoint of this run, which was made at step {step}")
         load_weights(self.model, best.state)
-
-
-def load_weights(model: nn.Module, state: dict[str, Any]) -> None:
-    """Puts the weights of a checkpoint that are meant to be used, averaged ones if it has them, into a model.
-
-    Raises:
-        CheckpointError: They belong to another model.
-    """
-    trainer = state["trainer"]
-    try:
-        model.load_state_dict(trainer["model"])
-        if trainer["average"] is not None:
-            with torch.no_grad():
-                for parameter, average in zip(model.parameters(), trainer["average"]["averages"], strict=True):
-                    parameter.copy_(average)
-    except (RuntimeError, ValueError, KeyError) as error:
-        raise CheckpointError(f"the checkpoint belongs to another model: {first_line(error)}") from None
-
-
-def check_same_data(saved: dict[str, Any], facts: DataFacts) -> None:
-    """Refuses to go on with other images than before.
-
-    Raises:
-        CheckpointError: The data or the split has changed.
-    """
-    before = DataFacts.from_plain(saved)
-    if before.class_names != facts.class_names:
-        raise CheckpointError(
-            f"the data have other classes than the checkpoint: {', '.join(facts.class_names)[:80]}"
-            f" instead of {', '.join(before.class_names)[:80]}"
-        )
-    if (before.fingerprint, before.split_hash) != (facts.fingerprint, facts.split_hash):
-        counts = f"{sum(facts.class_counts)} training images instead of {sum(before.class_counts)}"
-        raise CheckpointError(
-            f"the data have changed since this run was started ({counts} or other content)",
-            hint="start a new run, or put the data back",
-        )
-
-
-def first_line(error: BaseException) -> str:
-    """The first two lines of a foreign error, as one."""
-    return " ".join(line.strip() for line in str(error).splitlines()[:2]) or type(error).__name__
-
-
-def _copied(state: Any) -> Any:
-    if isinstance(state, dict):
-        return {k: _copied(v) for k, v in state.items()}
-    if isinstance(state, list | tuple):
-        return type(state)(_copied(v) for v in state)
-    return state.clone() if isinstance(state, torch.Tensor) else state
 
 
 def card_figures(result: FitResult) -> dict[str, Any]:

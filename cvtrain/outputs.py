@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import errno
 import fcntl
 import io
 import json
@@ -51,6 +52,7 @@ class RunDir:
         self.error_path = path / "error.txt"
         self.checkpoint_dir = path / "checkpoints"
         self._lock: int | None = None
+        self._unwritten_rows = b""
 
     @classmethod
     def create(cls, parent: Path, *, suffix: str | None = None) -> RunDir:
@@ -96,13 +98,19 @@ class RunDir:
         try:
             self._lock = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.ftruncate(self._lock, 0)
+            os.pwrite(self._lock, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
         except BlockingIOError:
             holder = os.read(self._lock, 200).decode("utf-8", "replace") if self._lock else ""
-            raise ConfigError(f"{self.path} is in use by {holder or 'another process'}") from None
+            self.close()
+            raise ConfigError(
+                f"{self.path} is in use by {holder or 'another process'}", hint="wait until it ends, or stop it"
+            ) from None
         except OSError as error:
+            self.close()
             raise OutputError(f"cannot write to {self.path}: {error.strerror}") from None
-        os.ftruncate(self._lock, 0)
-        os.pwrite(self._lock, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
+        # A worker that outlives a killed process for some seconds must not keep its lock.
+        os.register_at_fork(after_in_child=self.close)
 
     def close(self) -> None:
         """Gives the lock back."""
@@ -129,6 +137,12 @@ class RunDir:
             with contextlib.suppress(OSError):
                 temporary.unlink()
             raise OutputError(f"{path} could not be written: {error.strerror}") from None
+
+    def remove_leftovers(self) -> None:
+        """Removes temporary files of a process that was killed while it wrote; the lock must be held."""
+        for temporary in self.path.glob(".*.tmp"):
+            with contextlib.suppress(OSError):
+                temporary.unlink()
 
     def write_card(self, card: Mapping[str, Any]) -> None:
         """Replaces the run card; numbers that are not finite become null, because JSON has none."""
@@ -164,40 +178,67 @@ class RunDir:
     # -------------------------------------------------------------------------------------------- metrics.csv
 
     def append_metrics(self, evaluation: Any) -> None:
-        """Adds one row in a single write.
-
-        Raises:
-            OutputError: The disk is full or not writable.
-        """
+        """Adds one row; one that cannot be written now is kept, and written before the next checkpoint is."""
+        header = METRICS_HEADER if self.metrics_num_bytes() == 0 else None
         row = asdict(evaluation)
+        self._unwritten_rows += csv_text(header, [[_shown(row[key]) for key in METRICS_HEADER]]).encode()
+        with contextlib.suppress(OutputError):
+            self._write_rows()
+
+    def _write_rows(self) -> None:
+        """Writes rows in a single write; a part of them, as on a full disk, is taken back."""
+        if not self._unwritten_rows:
+            return
         try:
-            header = not self.metrics_path.exists() or self.metrics_path.stat().st_size == 0
-            text = csv_text(METRICS_HEADER if header else None, [[_shown(row[key]) for key in METRICS_HEADER]])
             descriptor = os.open(self.metrics_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
             try:
-                os.write(descriptor, text.encode())
+                num_bytes = os.fstat(descriptor).st_size
+                if os.write(descriptor, self._unwritten_rows) < len(self._unwritten_rows):
+                    os.ftruncate(descriptor, num_bytes)
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             finally:
                 os.close(descriptor)
         except OSError as error:
             raise OutputError(f"{self.metrics_path} could not be written: {error.strerror}") from None
+        self._unwritten_rows = b""
 
     def metrics_num_bytes(self) -> int:
-        """The length of metrics.csv: a checkpoint remembers which rows belong to it."""
-        return self.metrics_path.stat().st_size if self.metrics_path.exists() else 0
+        """The length of metrics.csv with all rows so far: a checkpoint remembers which rows belong to it."""
+        written = self.metrics_path.stat().st_size if self.metrics_path.exists() else 0
+        return written + len(self._unwritten_rows)
 
     def sync_metrics(self) -> None:
-        """Makes the rows durable."""
+        """Makes the rows durable.
+
+        Raises:
+            OutputError: The disk is full or not writable.
+        """
+        self._write_rows()
         if self.metrics_path.exists():
             descriptor = os.open(self.metrics_path, os.O_RDONLY)
             try:
                 os.fsync(descriptor)
+            except OSError as error:
+                raise OutputError(f"{self.metrics_path} could not be written: {error.strerror}") from None
             finally:
                 os.close(descriptor)
 
-    def cut_metrics(self, num_bytes: int) -> None:
-        """Removes rows that were written after the checkpoint that training goes on from."""
-        if self.metrics_path.exists():
+    def cut_metrics(self, num_bytes: int) -> bool:
+        """Removes rows that were written after the checkpoint that training goes on from.
+
+        Returns:
+            Whether all rows up to there are still in the file.
+
+        Raises:
+            OutputError: The file cannot be written.
+        """
+        if self.metrics_num_bytes() <= num_bytes:
+            return self.metrics_num_bytes() == num_bytes
+        try:
             os.truncate(self.metrics_path, num_bytes)
+        except OSError as error:
+            raise OutputError(f"{self.metrics_path} could not be written: {error.strerror}") from None
+        return True
 
 
 def csv_text(header: Sequence[str] | None, rows: Iterable[Sequence[Any]]) -> str:

@@ -19,6 +19,7 @@ from typing import Any
 from cvtrain.config import Config, config_hash
 from cvtrain.errors import ConfigError, CvtrainError, DivergedError, InterruptedBySignal, OutputError
 from cvtrain.outputs import RunDir
+from cvtrain.signals import Interruption
 
 
 def new_card(config: Config) -> dict[str, Any]:
@@ -27,6 +28,7 @@ def new_card(config: Config) -> dict[str, Any]:
         "status": "running",
         "exit_code": None,
         "error": None,
+        "stop_reason": None,
         "task": config["task"],
         "name": config["name"],
         "data": config["choices"]["data"],
@@ -61,6 +63,12 @@ def recorded(run_dir: RunDir, card: dict[str, Any], *, discard_if_config_is_wron
             _write_failure(run_dir, card, error, error.exit_code)
         raise
     except CvtrainError as error:
+        _write_failure(run_dir, card, error, error.exit_code)
+        raise
+    except Interruption as interruption:
+        error = interruption.error
+        if card["task"] == "train":
+            error.hint = f"continue with: cvtrain resume={run_dir.path}"
         _write_failure(run_dir, card, error, error.exit_code)
         raise
     except BaseException as error:

@@ -17,17 +17,34 @@ SIGNALS = tuple(
 )
 
 
+class Interruption(BaseException):
+    """A signal came while nothing was looking for one.
+
+    Like `KeyboardInterrupt` it is no `Exception`: code that takes any exception of a decoder or an unpickler for
+    damage must not take a signal for it. It becomes an `InterruptedBySignal` where the `with` block ends.
+    """
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signum)
+        self.error = InterruptedBySignal(f"stopped by {described(signum)}", signum=signum)
+
+
+def described(signum: int) -> str:
+    """`signal 15 (SIGTERM)`, and so on."""
+    return f"signal {signum} ({signal.Signals(signum).name})"
+
+
 class StopRequest:
     """Takes the signals over for the time of a `with` block.
 
     A first signal is remembered in `signum`, for a loop to see at its next step. While nothing looks (`listening` is
-    false: data are being read, results written) it is raised as `InterruptedBySignal` instead. A second SIGINT ends
-    the process at once.
+    false: modules are being loaded, data read) it is raised instead. A second SIGINT ends the process at once.
     """
 
     def __init__(self) -> None:
         self.signum: int | None = None
         self.listening = False
+        self._pid = os.getpid()
         self._before: dict[int, object] = {}
 
     def __bool__(self) -> bool:
@@ -44,12 +61,22 @@ class StopRequest:
     ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
+        if isinstance(error, Interruption):
+            raise error.error from None
 
     def _receive(self, number: int, _frame: FrameType | None) -> None:
-        if self.signum is not None:
-            if number == signal.SIGINT:
-                os._exit(128 + signal.SIGINT)
-            return
-        self.signum = number
-        if not self.listening:
-            raise InterruptedBySignal("stopped", signum=number)
+        if os.getpid() != self._pid:
+            _receive_in_copy(number)
+        elif self.signum is None:
+            self.signum = number
+            if not self.listening:
+                raise Interruption(number)
+        elif number == signal.SIGINT:
+            os._exit(128 + signal.SIGINT)
+
+
+def _receive_in_copy(number: int) -> None:
+    """In a forked worker: a signal to the whole group is for the main process, which ends its workers itself."""
+    if number == signal.SIGTERM:
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)

@@ -7,6 +7,7 @@ a name that holds its own SHA-256; it holds tensors and plain values only, and n
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import io
 import os
@@ -23,6 +24,8 @@ from cvtrain.errors import CheckpointError, OutputError
 FORMAT = 1
 _NAME = re.compile(r"^(step|best)-(\d{9})-([0-9a-f]{16})\.ckpt$")
 _TEMPORARY = re.compile(r"^\.tmp-(\d+)-")
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+"""What file systems without hard links answer."""
 
 
 @dataclass(frozen=True)
@@ -70,19 +73,27 @@ def save_checkpoint(
     data = buffer.getbuffer()
     digest = hashlib.sha256(data).hexdigest()[:16]
     final = folder / f"step-{step:09d}-{digest}.ckpt"
-    temporary = folder / f".tmp-{os.getpid()}-{digest}"
+    sync_first()
     try:
-        sync_first()
-        _write_synced(temporary, data)
-        os.rename(temporary, final)
-        sync_folder(folder)
+        _write_durably(final, data)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
         raise OutputError(
             f"the checkpoint of step {step} could not be written to {folder}: {error.strerror}"
         ) from error
     return CheckpointFile(final, "step", step, digest)
+
+
+def _write_durably(final: Path, data: memoryview) -> None:
+    """Writes a file under a temporary name, which never stays, and gives it its own once it is on the disk."""
+    temporary = final.with_name(f".tmp-{os.getpid()}-{final.name}")
+    try:
+        _write_synced(temporary, data)
+        os.rename(temporary, final)
+        sync_folder(final.parent)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
 
 
 def _write_synced(path: Path, data: memoryview) -> None:
@@ -127,15 +138,23 @@ def mark_best(checkpoint: CheckpointFile) -> CheckpointFile:
 def _link(source: Path, target: Path) -> None:
     try:
         os.link(source, target)
-    except (PermissionError, NotImplementedError):  # file systems without hard links
-        temporary = target.with_name(f".tmp-{os.getpid()}-best")
-        _write_synced(temporary, memoryview(source.read_bytes()))
-        os.rename(temporary, target)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        _write_durably(target, memoryview(source.read_bytes()))
 
 
-def prune(folder: Path, *, keep: int) -> None:
-    """Removes all but the newest `keep` step checkpoints, last of all; failures cost disk space only."""
-    for old in list_checkpoints(folder, "step")[:-keep]:
+def prune(newest: CheckpointFile, *, keep: int) -> None:
+    """Removes all but the newest `keep` step checkpoints, last of all; failures cost disk space only.
+
+    Args:
+        newest: Was just written: of two with its step (before and after an evaluation) it is the one that stays.
+        keep: How many steps to keep a checkpoint of.
+    """
+    files = list_checkpoints(newest.path.parent, "step")
+    earlier = [file for file in files if file.step != newest.step]
+    same_step = [file for file in files if file.step == newest.step and file.path != newest.path]
+    for old in same_step + earlier[: len(earlier) + 1 - keep]:
         with contextlib.suppress(OSError):
             old.path.unlink()
 
@@ -163,6 +182,10 @@ class Loaded:
     notes: tuple[str, ...] = ()
 
 
+class _DamagedError(CheckpointError):
+    """The content of a file is wrong, so it will never be a checkpoint again."""
+
+
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """Reads and verifies one checkpoint file; no code in it can run.
 
@@ -172,42 +195,62 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from None
+        kind = (
+            _DamagedError if error.errno == errno.EIO else CheckpointError
+        )  # the rest can be mended: permissions, mounts
+        raise kind(f"{path} cannot be read: {error.strerror}") from None
     match = _NAME.match(path.name)
     if match and hashlib.sha256(data).hexdigest()[:16] != match[3]:
-        raise CheckpointError(f"{path} is damaged: its content does not match the checksum in its name")
+        raise _DamagedError(f"{path} is damaged: its content does not match the checksum in its name")
     try:
         state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except MemoryError:
+        raise
     except Exception as error:  # a foreign file makes the reader fail in any way
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-        raise CheckpointError(f"{path} is not a checkpoint of cvtrain: {reason}") from None
-    if not isinstance(state, dict) or "format" not in state:
-        raise CheckpointError(f"{path} is not a checkpoint of cvtrain: it has no format number")
+        raise _DamagedError(f"{path} is not a checkpoint of cvtrain: {reason}") from None
+    if not isinstance(state, dict) or not isinstance(state.get("format"), int):
+        raise _DamagedError(f"{path} is not a checkpoint of cvtrain: it has no format number")
     if state["format"] != FORMAT:
-        raise CheckpointError(f"{path} has format {state['format']}; this version of cvtrain reads format {FORMAT}")
+        raise CheckpointError(
+            f"{path} has format {state['format']}, written with torch {str(state.get('torch'))[:40]};"
+            f" this version of cvtrain reads format {FORMAT}"
+        )
     return state
 
 
-def load_newest(folder: Path, kind: str = "step") -> Loaded | None:
-    """The newest checkpoint that verifies; damaged ones get `.bad` added to their names and are told of.
+def load_newest(folder: Path, kind: str = "step", *, set_aside: bool = True) -> Loaded | None:
+    """The newest checkpoint that verifies, and what is to be told of damaged ones.
+
+    Args:
+        folder: Of the checkpoints of a run.
+        kind: `step` or `best`.
+        set_aside: Whether damaged files get `.bad` added to their names; for the process that holds the run's lock.
 
     Returns:
         None when there is no checkpoint at all.
 
     Raises:
-        CheckpointError: There are checkpoints, and all are damaged. None is deleted.
+        CheckpointError: There are checkpoints, and all are damaged, none of which is deleted; or one cannot be read
+            although nothing says that it is damaged.
     """
     notes: list[str] = []
     for file in reversed(list_checkpoints(folder, kind)):
         try:
             return Loaded(read_checkpoint(file.path), file.path, tuple(notes))
-        except CheckpointError as error:
+        except _DamagedError as error:
             notes.append(error.message)
-            with contextlib.suppress(OSError):
-                file.path.rename(file.path.with_name(file.path.name + ".bad"))
-    if notes:
+            if set_aside:
+                with contextlib.suppress(OSError):
+                    file.path.rename(file.path.with_name(file.path.name + ".bad"))
+        except CheckpointError:
+            if file.path.exists():
+                raise  # else the run that is at work here has removed it since
+    damaged = sorted(path.name for path in folder.glob(f"{kind}-*.ckpt.bad"))
+    if notes or damaged:
+        reason = notes[0] if notes else f"damaged: {damaged[-1]}"
         raise CheckpointError(
-            f"all {len(notes)} checkpoints in {folder} are damaged:\n{notes[0]}",
+            f"every {kind} checkpoint in {folder} is damaged ({max(len(notes), len(damaged))}):\n{reason}",
             hint="start a new run; the damaged files are kept with .bad added to their names",
         )
     return None

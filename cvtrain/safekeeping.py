@@ -1,0 +1,81 @@
+"""The checkpoints of one run: written when asked, the best one marked, a full disk survived.
+
+Knows files and the console's warnings; not what a state holds, nor when it is time to save.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from cvtrain.engine.checkpoint import CheckpointFile, mark_best, prune, save_checkpoint
+from cvtrain.errors import OutputError
+from cvtrain.outputs import RunDir
+
+
+class Safekeeping:
+    """Writes the states of a run.
+
+    Args:
+        run_dir: Where they go.
+        keep: Newest checkpoints kept, beside the best.
+        warn: Takes a sentence for the user.
+    """
+
+    def __init__(self, run_dir: RunDir, *, keep: int, warn: Callable[[str], None]) -> None:
+        self.run_dir, self.keep, self.warn = run_dir, keep, warn
+        self.saved_at = time.monotonic()
+        self._unsaved_best: tuple[dict[str, Any], int] | None = None
+        self._failed = False
+
+    def save(self, state: dict[str, Any], step: int, *, is_best: bool = False, must: bool = False) -> bool:
+        """Writes a checkpoint; when that fails training goes on with one warning, and the next save tries again.
+
+        Args:
+            state: Tensors and plain values.
+            step: Steps taken so far.
+            is_best: The weights are the best so far: keep them under a second name.
+            must: The run depends on this checkpoint: an error is an error.
+
+        Returns:
+            Whether it is on the disk.
+
+        Raises:
+            OutputError: It could not be written, and `must`.
+        """
+        try:
+            if self._unsaved_best and not is_best:
+                mark_best(self._write(*self._unsaved_best))
+            file = self._write(state, step)
+            if is_best:
+                mark_best(file)
+            self._unsaved_best = None
+            prune(file, keep=self.keep)
+        except OutputError as error:
+            if must:
+                raise
+            if is_best:  # later steps change the weights in place: what could not be written is kept in memory
+                self._unsaved_best = copied(state), step
+            if not self._failed:
+                self.warn(f"{error.message}; training goes on, and the next save tries again")
+            self._failed = True
+        else:
+            self._failed = False
+        self.saved_at = time.monotonic()
+        return not self._failed
+
+    def _write(self, state: dict[str, Any], step: int) -> CheckpointFile:
+        folder = self.run_dir.checkpoint_dir
+        return save_checkpoint(folder, state, step=step, sync_first=self.run_dir.sync_metrics)
+
+
+def copied(state: Any) -> Any:
+    """A state whose tensors are copies."""
+    if isinstance(state, dict):
+        return {k: copied(v) for k, v in state.items()}
+    if isinstance(state, list | tuple):
+        return type(state)(copied(v) for v in state)
+    return state.clone() if isinstance(state, torch.Tensor) else state
