@@ -17,8 +17,12 @@ if TYPE_CHECKING:
 
     from cvtrain.engine.trainer import Evaluation
 
-_COLUMNS = ("epoch", "step", "train loss", "accuracy", "val loss", "accuracy", "lr", "seconds", "images/s")
-_WIDTHS = (9, 8, 11, 9, 9, 9, 10, 8, 9)
+_HEADER = (
+    "{blank:{epoch}}  {blank:{step}}  {train:>15}  {val:>15}",
+    "{epoch_name:>{epoch}}  {step_name:>{step}}    loss accuracy    loss accuracy          lr    time  images/s",
+)
+_ROW = "{epoch_cell:>{epoch}}  {step_cell:>{step}}  {train}  {val} {star}  {lr:>8}  {time:>6}  {speed:>8}"
+"""Rows of 80 characters, as long as epochs have three digits and steps have five."""
 
 
 class Console:
@@ -34,14 +38,19 @@ class Console:
         self._bar: tqdm | None = None
         self._bar_name = ""
         self._bar_shown_at = 0.0
+        self._has_said = False
         self._length = ""
+        self._widths = {"epoch": 5, "step": 4}
 
     # -------------------------------------------------------------------------------------------- lines
 
     def say(self, line: str = "") -> None:
         """Prints a line, above a bar that is running."""
+        self._has_said = True
         line = printable(line)
-        self.log(line)
+        if line:
+            self.log(line)
+        line = _encodable(line)
         if self._bar is not None:
             self._bar.write(line, file=sys.stdout)
         else:
@@ -52,24 +61,25 @@ class Console:
         self.say(f"warning: {line}")
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """Prints a table; the first column holds names, the others figures."""
+        """Prints a table under an empty line and a title; the first column holds names, the others figures."""
         from rich import box
         from rich.console import Console as RichConsole
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
+        table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
         for i, column in enumerate(columns):
-            table.add_column(column, justify="left" if i == 0 else "right", overflow="fold")
+            table.add_column(Text(printable(column)), justify="left" if i == 0 else "right", overflow="fold")
         for row in rows:
             table.add_row(*(Text(printable(str(cell))) for cell in row))
-        console = RichConsole(width=None if self.is_terminal else 120, highlight=False, soft_wrap=False)
+        # Where nobody looks at a screen no line is folded: it would be harder to search and to cut.
+        console = RichConsole(width=None if self.is_terminal else 10_000, highlight=False, color_system=None)
         with console.capture() as capture:
             console.print(table)
-        for line in capture.get().rstrip().splitlines():
-            self.log(line)
-        sys.stdout.write(capture.get())
-        sys.stdout.flush()
+        if self._has_said:
+            self.say()
+        for line in (title, *capture.get().splitlines()):
+            self.say(line.rstrip())
 
     # -------------------------------------------------------------------------------------------- progress of work
 
@@ -79,19 +89,18 @@ class Console:
             return
         if self._bar is None or self._bar_name != what:
             self.end_bar()
-            self._start_bar(total, what, unit="")
+            self._start_bar(total, what)
         assert self._bar is not None
         self._bar.update(done - self._bar.n)
         if done >= total:
             self.end_bar()
 
-    def _start_bar(self, total: int, what: str, *, unit: str, done: int = 0) -> None:
+    def _start_bar(self, total: int, what: str, *, done: int = 0) -> None:
         from tqdm import tqdm
 
         self._bar_name = what
-        self._bar = tqdm(
-            total=total, initial=done, desc=what, unit=unit, unit_scale=True, leave=False, dynamic_ncols=True
-        )
+        shape = "{desc} {percentage:3.0f} % |{bar:30}| {n_fmt} of {total_fmt}, {remaining} left"
+        self._bar = tqdm(total=total, initial=done, desc=what, bar_format=shape, leave=False, dynamic_ncols=True)
 
     def end_bar(self) -> None:
         """Takes the bar away."""
@@ -104,9 +113,13 @@ class Console:
     def training_starts(self, *, step: int, total_steps: int, steps_per_epoch: int) -> None:
         """Prepares for steps and evaluations."""
         self._length = f"{total_steps / steps_per_epoch:.4g}"
+        self._widths = {"epoch": max(5, 2 * len(self._length) + 1), "step": max(4, len(str(total_steps)))}
         if self.is_terminal:
-            self.say("".join(c.rjust(w) for c, w in zip(_COLUMNS, _WIDTHS, strict=True)))
-            self._start_bar(total_steps, "training", unit="step", done=step)
+            names = {"blank": "", "train": "train", "val": "validation", "epoch_name": "epoch", "step_name": "step"}
+            self.say()
+            for line in _HEADER:
+                self.say(line.format(**names, **self._widths))
+            self._start_bar(total_steps, "training", done=step)
 
     def step(self, step: int) -> None:
         """Moves the training bar, ten times a second at most."""
@@ -116,27 +129,32 @@ class Console:
             self._bar_shown_at = now
 
     def evaluation(self, evaluation: Evaluation, *, is_best: bool) -> None:
-        """Prints a row (terminal) or a line (elsewhere) for one evaluation."""
+        """Prints a row (terminal) or a line (elsewhere) for one evaluation; a star marks the best so far."""
         e, star = evaluation, "*" if is_best else " "
+        cells = {
+            "epoch_cell": f"{e.epoch:.4g}/{self._length}",
+            "step_cell": e.step,
+            "train": _loss_and_accuracy(e.train_loss, e.train_accuracy),
+            "val": _loss_and_accuracy(e.val_loss, e.val_accuracy),
+            "star": star,
+            "lr": f"{e.lr:.3g}",
+            "time": duration(e.seconds),
+            "speed": f"{e.images_per_second:,.0f}",
+        }
         if self.is_terminal:
-            cells = (
-                f"{e.epoch:g}/{self._length}",
-                str(e.step),
-                f"{e.train_loss:.4f}",
-                percent(e.train_accuracy),
-                "-" if e.val_loss is None else f"{e.val_loss:.4f}",
-                "-" if e.val_accuracy is None else percent(e.val_accuracy),
-                f"{e.lr:.3g}",
-                f"{e.seconds:.1f}",
-                f"{e.images_per_second:,.0f}",
-            )
-            self.say("".join(c.rjust(w) for c, w in zip(cells, _WIDTHS, strict=True)) + f" {star}")
+            self.say(_ROW.format(**cells, **self._widths))
             return
-        val = "" if e.val_loss is None else f"  val {e.val_loss:.4f} {percent(e.val_accuracy)}{star}"
+        epoch, step = (str(cells[f"{name}_cell"]).rjust(self._widths[name]) for name in ("epoch", "step"))
+        val = "" if e.val_loss is None else f"  val {cells['val']} {star}"
         self.say(
-            f"epoch {e.epoch:g}/{self._length}  step {e.step}  train {e.train_loss:.4f} {percent(e.train_accuracy)}"
-            f"{val}  lr {e.lr:.3g}  {e.seconds:.1f} s  {e.images_per_second:,.0f} images/s"
+            f"epoch {epoch}  step {step}  train {cells['train']}{val}"
+            f"  lr {cells['lr']:<8}  {cells['time']:>6}  {cells['speed']} images/s"
         )
+
+
+def _loss_and_accuracy(loss: float | None, accuracy: float | None) -> str:
+    """Both in 15 characters."""
+    return f"{'-' if loss is None else f'{loss:.4f}':>7}{percent(accuracy):>8}"
 
 
 def percent(share: float | None) -> str:
@@ -145,11 +163,17 @@ def percent(share: float | None) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person would say them."""
+    """Seconds as a person would say them: `0.07 s`, `12.3 s`, `2 min 05 s`, `1 h 40 min`."""
     if seconds < 90:
-        return f"{seconds:.1f} s"
+        return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest:02d} s" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _encodable(line: str) -> str:
+    r"""Text that standard output can take, whatever its encoding; other characters become `\u...`."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    return line.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def print_error(lines: Sequence[str], *, max_lines: int = 6) -> None:

@@ -18,7 +18,6 @@ class KnownFacts(NamedTuple):
 
 
 _KNOWN = {
-    "cvtrain.data.digits.load_digits": KnownFacts(10, 1, 32),
     "cvtrain.data.cifar.load_cifar10": KnownFacts(10, 3, 32),
     "cvtrain.data.mnist.load_mnist": KnownFacts(10, 1, 28),
     "cvtrain.data.mnist.load_fashion_mnist": KnownFacts(10, 1, 28),
@@ -30,6 +29,8 @@ def known_facts(settings: Mapping[str, Any]) -> KnownFacts | None:
     target = settings["_target_"]
     if target == "cvtrain.data.cifar.load_cifar100":
         return KnownFacts(100 if settings["label"] == "fine" else 20, 3, 32)
+    if target == "cvtrain.data.digits.load_digits":
+        return KnownFacts(10, 1, settings["image_size"])
     if target == "cvtrain.data.synthetic.load_synthetic":
         return KnownFacts(settings["num_classes"], settings["channels"], settings["image_size"])
     return _KNOWN.get(target)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cvtrain import build, results
+from cvtrain.check import check
 from cvtrain.classifier import Classifier, find_checkpoint, from_state
 from cvtrain.config import Config, save_text
 from cvtrain.console import Console, percent
@@ -32,7 +33,7 @@ def run(config: Config) -> float:
     """
     if config["checkpoint"] is None:
         raise ConfigError("task=evaluate needs a trained model: checkpoint=RUN, a run folder or a checkpoint file")
-    build.check(config)
+    check(config)
     build.limit_threads()
     loaded = find_checkpoint(Path(config["checkpoint"]))
     classifier = from_state(loaded, device=config["trainer"]["device"], plugins=config["plugins"])
@@ -102,9 +103,10 @@ def measure(classifier: Classifier, config: Config, prepared: build.PreparedData
 
 def show(console: Console, figures: dict[str, Any], *, split: str, names: tuple[str, ...]) -> None:
     """Prints the figures, the per-class table and, for a few classes, the confusion matrix."""
-    console.say(f"{split} accuracy  {percent(figures['accuracy'])} of {figures['num_images']:,} images")
+    console.say(f"{split + ' accuracy':<14} {percent(figures['accuracy'])} of {figures['num_images']:,} images")
     console.say(f"loss           {figures['loss']:.4f}")
-    console.say(f"top-5          {percent(figures['top5_accuracy'])}")
+    if len(names) > 5:
+        console.say(f"top-5          {percent(figures['top5_accuracy'])}")
     console.say(f"balanced       {percent(figures['balanced_accuracy'])}")
     console.say(f"macro F1       {percent(figures['macro_f1'])}")
     if figures.get("auroc") is not None:
@@ -115,5 +117,10 @@ def show(console: Console, figures: dict[str, Any], *, split: str, names: tuple[
     ]
     console.table("per class", ("class", "images", "precision", "recall", "F1"), rows)
     if len(names) <= 20:
-        matrix = [(name, *counts) for name, counts in zip(names, figures["confusion_matrix"], strict=True)]
-        console.table("confusion: a row per true class, a column per prediction", ("", *names), matrix)
+        # Long names would make columns that no screen has room for.
+        short = max(map(len, names)) <= 6
+        columns = names if short else tuple(map(str, range(len(names))))
+        titles = names if short else tuple(f"{i} {name}" for i, name in enumerate(names))
+        matrix = [(title, *counts) for title, counts in zip(titles, figures["confusion_matrix"], strict=True)]
+        console.table("confusion: a row per true class, a column per prediction", ("", *columns), matrix)
+    console.say()

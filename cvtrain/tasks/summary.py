@@ -8,12 +8,10 @@ from __future__ import annotations
 import torch
 
 from cvtrain import build
+from cvtrain.check import check, expected_facts
 from cvtrain.config import Config
 from cvtrain.console import Console
 from cvtrain.data.facts import DataFacts
-from cvtrain.data.images import Preprocessing
-from cvtrain.data.known import known_facts
-from cvtrain.data.statistics import Statistics
 from cvtrain.models.summary import ModelSummary, summarise
 
 
@@ -24,31 +22,14 @@ def run(config: Config) -> None:
         ConfigError: The model does not take such images.
         DataError: The shape of the images is not known without the data, and they are not there.
     """
-    build.check(config)
+    check(config, trains=True)
     console = Console()
-    facts = facts_of(config)
+    facts = expected_facts(config) or build.data(config, progress=console.progress).facts
     num_outputs = build.loss(config, facts).num_outputs
-    with torch.device("meta"):
-        model = build.model(config, facts, num_outputs=num_outputs)
+    with torch.device("meta"):  # shapes need no weights, neither drawn nor downloaded
+        model = build.model(build.without_pretrained(config), facts, num_outputs=num_outputs)
     summary = summarise(model, in_channels=facts.in_channels, image_size=facts.image_size)
     show(console, config, facts, summary)
-
-
-def facts_of(config: Config) -> DataFacts:
-    """Classes and image shape: known in advance for the standard data sets, read from the data otherwise."""
-    known = known_facts(config["data"])
-    if known is None:
-        return build.data(config, progress=Console().progress).facts
-    names = tuple(f"class {i}" for i in range(known.num_classes))
-    channels = known.channels
-    return DataFacts(
-        class_names=names,
-        class_counts=(1,) * len(names),
-        preprocessing=Preprocessing(known.image_size, channels),
-        statistics=Statistics((0.5,) * channels, (0.25,) * channels),
-        fingerprint="",
-        split_hash="",
-    )
 
 
 def show(console: Console, config: Config, facts: DataFacts, summary: ModelSummary) -> None:
@@ -66,6 +47,7 @@ def show(console: Console, config: Config, facts: DataFacts, summary: ModelSumma
     shape = f"{facts.in_channels}x{facts.image_size}x{facts.image_size}"
     title = f"{build.model_name(config)} on {build.data_name(config)}: {shape} images, {facts.num_classes} classes"
     console.table(title, ("layer", "kind", "output", "parameters", "FLOPs"), rows)
+    console.say()
     console.say(f"parameters  {summary.num_parameters:,} ({summary.num_trainable:,} trainable)")
     console.say(f"FLOPs       {count(summary.flops)} per image, forward (a multiply-add counts as 2)")
 

@@ -44,7 +44,7 @@ class ConstantDraws(Draws):
 
 
 def at(share, images):
-    return ConstantDraws(0, 0, torch.arange(len(images)), share)
+    return ConstantDraws(0, 0, torch.arange(len(images)), share=share)
 
 
 # ------------------------------------------------------------------------------------------------ all options
