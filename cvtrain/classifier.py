@@ -6,9 +6,11 @@ normalisation and class names.
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,13 +18,13 @@ from torch import Tensor, nn
 
 from cvtrain import build
 from cvtrain.config import Config
-from cvtrain.data.decode import decode_image
+from cvtrain.data.decode import EXTENSIONS, decode_array, decode_image, printable
 from cvtrain.data.facts import DataFacts
 from cvtrain.data.statistics import Normalize
 from cvtrain.engine.checkpoint import Loaded, list_checkpoints, load_newest, read_checkpoint
-from cvtrain.engine.device import Compute
+from cvtrain.engine.device import Compute, memory_limit
 from cvtrain.errors import CheckpointError, DataError
-from cvtrain.fit import load_weights
+from cvtrain.resume import load_weights
 
 Picture = str | Path | np.ndarray
 
@@ -106,24 +108,28 @@ class Classifier:
         rule = self.facts.preprocessing
         options = {"image_size": rule.image_size, "channels": rule.channels, "resize": rule.resize}
         if isinstance(picture, np.ndarray):
-            from cvtrain.data.decode import decode_array
-
             return decode_array(picture, **options)
-        if not Path(picture).exists():
-            raise DataError(f"{picture}: there is no such file")
+        if not isinstance(picture, str | Path):
+            raise DataError(f"a {type(picture).__name__} is no picture", hint="give paths or uint8 NumPy arrays")
         return decode_image(picture, **options)
 
     @torch.inference_mode()
     def probabilities(self, pixels: Tensor) -> Tensor:
-        """float32 `(B, K)` on the CPU, for uint8 pixels `(B, H, W, C)` of the right size."""
-        images = self._normalize(pixels.to(self.compute.device).permute(0, 3, 1, 2))
-        with self.compute.autocast():
-            logits = self.model(images)
-        return self.loss_fn.probabilities(logits).cpu()
+        """float32 `(B, K)` on the CPU, for uint8 pixels `(B, H, W, C)` of the right size.
+
+        Raises:
+            MemoryLimitError: There is no room for so many at once.
+        """
+        what = f"out of memory for {len(pixels)} pictures at once"
+        with memory_limit(what, hint="type a smaller trainer.eval_batch_size, or predict(..., batch_size=)"):
+            images = self._normalize(pixels.to(self.compute.device).permute(0, 3, 1, 2))
+            with self.compute.autocast():
+                logits = self.model(images)
+            return self.loss_fn.probabilities(logits).cpu()
 
     def as_predictions(self, probabilities: Tensor) -> list[Prediction]:
         """Names for `(B, K)` probabilities."""
-        ordered = probabilities.sort(1, descending=True, stable=True)
+        ordered = probabilities.sort(dim=1, descending=True, stable=True)
         return [
             Prediction(
                 class_name=self.class_names[order[0]],
@@ -177,7 +183,9 @@ def from_state(loaded: Loaded, *, device: str = "auto", plugins: Sequence[str] =
 
 
 def find_checkpoint(path: Path) -> Loaded:
-    """Reads the checkpoint that a path names: a file, or a run folder's best, else its newest.
+    """Reads the checkpoint that a path names: a file, or of a run folder the one that the run was tested with.
+
+    That is the best one, or the newest when there is no best one or the run was told not to restore it.
 
     Raises:
         CheckpointError: There is none that can be used.
@@ -188,12 +196,28 @@ def find_checkpoint(path: Path) -> Loaded:
     folder = path / "checkpoints" if (path / "checkpoints").is_dir() else path
     if not path.exists():
         raise CheckpointError(f"checkpoint={path}: there is no such file or folder", hint=_newest_runs())
-    for kind in ("best", "step"):
-        if list_checkpoints(folder, kind):
-            loaded = load_newest(folder, kind)
-            if loaded:
-                return loaded
-    raise CheckpointError(f"checkpoint={path}: the folder holds no checkpoint", hint=_newest_runs())
+    loaded = _best(folder)
+    if loaded is None or not _restores_best(loaded.state):
+        loaded = load_newest(folder, "step", set_aside=False) or loaded
+    if loaded is None:
+        raise CheckpointError(f"checkpoint={path}: the folder holds no checkpoint", hint=_newest_runs())
+    return loaded
+
+
+def _best(folder: Path) -> Loaded | None:
+    """The best checkpoint; never another one in its place without being asked."""
+    try:
+        return load_newest(folder, "best", set_aside=False)
+    except CheckpointError as error:
+        others = [f.path for f in list_checkpoints(folder, "step")]
+        raise CheckpointError(error.message, hint=f"type checkpoint={others[-1]}" if others else None) from None
+
+
+def _restores_best(state: dict[str, Any]) -> bool:
+    try:
+        return bool(state["config"]["trainer"]["early_stopping"]["restore_best"])
+    except (KeyError, TypeError):
+        return True  # `from_state` says what is wrong with it
 
 
 def _newest_runs() -> str:
@@ -205,26 +229,32 @@ def _newest_runs() -> str:
 def image_paths(inputs: str | Sequence[str]) -> Iterator[Path]:
     """The image files that paths, folders (searched in depth) and globs name, in order, each once.
 
+    Hidden files and folders are passed over unless they are named.
+
     Raises:
-        DataError: A name that matches nothing.
+        DataError: A name that matches nothing, or cannot be looked at.
     """
-    import glob
-
-    from cvtrain.data.decode import EXTENSIONS
-
     seen: set[Path] = set()
     for name in [inputs] if isinstance(inputs, str) else inputs:
         path = Path(name).expanduser()
-        if path.is_dir():
-            found = sorted(p for p in path.rglob("*") if p.suffix.lower() in EXTENSIONS)
-        elif path.exists():
-            found = [path]
-        else:
-            found = [Path(p) for p in sorted(glob.glob(str(path), recursive=True)) if not Path(p).is_dir()]
+        try:
+            found = _matches(path)
+        except OSError as error:
+            raise DataError(f"input={printable(name)}: {(error.strerror or str(error)).lower()}") from None
         if not found:
             what = "the folder holds no images" if path.is_dir() else "there is no such file"
-            raise DataError(f"input={name}: {what}", hint=f"seen from {Path.cwd()}")
+            raise DataError(f"input={printable(name)}: {what}", hint=f"seen from {Path.cwd()}")
         for one in found:
             if one not in seen:
                 seen.add(one)
                 yield one
+
+
+def _matches(path: Path) -> list[Path]:
+    if path.is_dir():
+        found = [p for p in path.rglob("*") if p.suffix.lower() in EXTENSIONS]
+        hidden = [p for p in found if any(part.startswith(".") for part in p.relative_to(path).parts)]
+        return sorted(set(found) - set(hidden))
+    if path.exists():
+        return [path]
+    return [Path(p) for p in sorted(glob.glob(str(path), recursive=True)) if not Path(p).is_dir()]

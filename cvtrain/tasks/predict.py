@@ -16,7 +16,7 @@ from cvtrain.classifier import Classifier, Prediction, find_checkpoint, from_sta
 from cvtrain.config import Config, save_text
 from cvtrain.console import Console, percent
 from cvtrain.errors import ConfigError, DataError
-from cvtrain.outputs import RunDir
+from cvtrain.outputs import RunDir, printable
 from cvtrain.record import new_card, recorded
 from cvtrain.signals import StopRequest
 
@@ -49,7 +49,8 @@ def run(config: Config) -> None:
         run_dir.write_text(run_dir.config_path, save_text(config))
         for note in classifier.notes:
             console.warn(note)
-        predictions, unreadable = predict_files(classifier, paths, console)
+        batch_size = config["trainer"]["eval_batch_size"]
+        predictions, unreadable = predict_files(classifier, paths, console, batch_size=batch_size)
         if not predictions:
             raise DataError(f"none of {len(paths)} files can be read", hint="\n".join(list(unreadable.values())[:3]))
         write(run_dir, classifier, paths, predictions, unreadable)
@@ -59,7 +60,7 @@ def run(config: Config) -> None:
 
 
 def predict_files(
-    classifier: Classifier, paths: Sequence[Path], console: Console, *, batch_size: int = 256
+    classifier: Classifier, paths: Sequence[Path], console: Console, *, batch_size: int
 ) -> tuple[dict[Path, Prediction], dict[Path, str]]:
     """Classifies files batch by batch.
 
@@ -100,21 +101,24 @@ def write(
             found = predictions[path]
             each = [f"{found.probabilities[name]:.6g}" for name in names]
             rows.append([str(path), found.class_name, f"{found.probability:.6g}", *each, ""])
-    header = ("image", "prediction", "probability", *(f"p({name})" for name in names), "error")
+    header = ("image", "prediction", "probability", *(f"p({printable(name)})" for name in names), "error")
     run_dir.write_predictions(header, rows)
 
 
 def show(
     console: Console, paths: Sequence[Path], predictions: dict[Path, Prediction], unreadable: dict[Path, str]
 ) -> None:
-    """Prints the first predictions and every file that could not be read."""
+    """Prints the first predictions, and the first files that could not be read."""
     rows = []
     for path in [p for p in paths if p in predictions][:MAX_ROWS]:
         found = predictions[path]
         second = list(found.probabilities.items())[1]
         rows.append((str(path), found.class_name, percent(found.probability), f"{second[0]} {percent(second[1])}"))
-    console.table(f"{len(predictions):,} predictions", ("image", "class", "probability", "next"), rows)
+    console.table(f"{len(predictions):,} predictions", ("image", "class", "probability", "second guess"), rows)
     if len(predictions) > MAX_ROWS:
         console.say(f"... and {len(predictions) - MAX_ROWS:,} more in predictions.csv")
-    for reason in unreadable.values():
+    for reason in list(unreadable.values())[:MAX_ROWS]:
         console.warn(f"not read: {reason}")
+    if len(unreadable) > MAX_ROWS:
+        console.warn(f"... and {len(unreadable) - MAX_ROWS:,} more, named in predictions.csv")
+    console.say()
