@@ -6,7 +6,6 @@ Knows settings as plain dictionaries and what every group is called with; decide
 from __future__ import annotations
 
 import copy
-import inspect
 import os
 import warnings
 from dataclasses import dataclass
@@ -26,44 +25,18 @@ from cvtrain.data.images import ImageData, ImageSet, MemoryImages, Progress
 from cvtrain.data.inputs import EvalInputs, TrainInputs
 from cvtrain.data.splits import Split, make_split
 from cvtrain.data.statistics import Normalize, measure_statistics
-from cvtrain.engine.device import Compute, choose_device, choose_precision, device_problem, set_determinism
+from cvtrain.engine.device import Compute, choose_device, choose_precision, set_determinism
 from cvtrain.engine.runtime import available_cores
-from cvtrain.errors import ConfigError
 from cvtrain.models.fit import check_image_size
 from cvtrain.models.init import initialise
 from cvtrain.optimizers import build_optimizer
 from cvtrain.seeding import derive_seed
 
-_CHECKED_GROUPS = ("data", "augment", "model", "loss", "optimizer", "scheduler")
-
-
-def check(config: Config) -> None:
-    """Everything that can be said about settings before any data are read.
-
-    Raises:
-        ConfigError: All problems at once: targets that are not allowed, options that they do not take, a device
-            that is not here.
-    """
-    plugins = config.get("plugins", [])
-    problems = [
-        problem
-        for group in _CHECKED_GROUPS
-        if isinstance(config.get(group), dict)
-        for problem in targets.problems_of(group, config[group], plugins=plugins)
-    ]
-    device = device_problem(config["trainer"]["device"])
-    if device:
-        problems.append(device)
-    elif config["trainer"]["precision"] == "fp16" and choose_device(config["trainer"]["device"]).type == "cpu":
-        problems.append("trainer.precision=fp16 needs a GPU: type trainer.precision=bf16 or auto")
-    if problems:
-        raise ConfigError(problems)
-
 
 def _call(group: str, config: Config, **given: Any) -> Any:
-    """Calls the target of a group with its settings and the arguments that come from code."""
+    """Calls the target of a group with its settings and those arguments from code that it takes."""
     found = targets.resolve(group, config[group].get("_target_"), plugins=config.get("plugins", []))
-    return found(**given, **targets.options_of(group, config[group]))
+    return found(**targets.accepted(found, given), **targets.options_of(group, config[group]))
 
 
 # ------------------------------------------------------------------------------------------------------ data
@@ -100,9 +73,7 @@ def data(config: Config, *, progress: Progress | None = None) -> PreparedData:
         DataError: Missing, damaged or too few.
     """
     settings = config["data"]
-    found = targets.resolve("data", settings["_target_"], plugins=config.get("plugins", []))
-    given = {"progress": progress} if "progress" in inspect.signature(found).parameters else {}
-    source: ImageData = _call("data", config, **given)
+    source: ImageData = _call("data", config, progress=progress)
     split = make_split(
         source.train.labels,
         source.val.labels if source.val else None,
@@ -187,17 +158,15 @@ def loss(config: Config, facts: DataFacts) -> nn.Module:
     Raises:
         ConfigError: It does not suit the classes.
     """
-    found = targets.resolve("loss", config["loss"].get("_target_"), plugins=config.get("plugins", []))
-    if not found.__module__.startswith("torch."):
-        return _call("loss", config, num_classes=facts.num_classes, class_counts=facts.class_counts)
-    return ForeignLoss(_call("loss", config), facts.num_classes)
+    made = _call("loss", config, num_classes=facts.num_classes, class_counts=facts.class_counts)
+    return made if hasattr(made, "probabilities") else ForeignLoss(made, facts.num_classes)
 
 
 class ForeignLoss(nn.Module):
-    """A loss of `torch.nn` on logits, with what cvtrain asks of a loss besides its value.
+    """A loss on logits from elsewhere, with what cvtrain asks of a loss besides its value.
 
     Args:
-        loss_fn: Maps logits and labels to one mean.
+        loss_fn: Maps logits and labels to one value per image, or to one mean.
         num_classes: K, which is also the number of outputs.
     """
 

@@ -5,10 +5,12 @@ Reads like a recipe; knows settings, a folder and a console.
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
 from cvtrain import build, results
+from cvtrain.check import check
 from cvtrain.config import Config, load_config, save_text
 from cvtrain.console import Console, duration, percent
 from cvtrain.engine.checkpoint import Loaded, load_newest, remove_leftovers
@@ -19,36 +21,54 @@ from cvtrain.signals import StopRequest
 
 
 def run(config: Config) -> float | None:
-    """Trains as the settings say.
+    """Trains as the settings say, from the beginning or from where an earlier process stopped.
 
     Returns:
         The best validation accuracy, for sweepers; None without validation.
     """
-    build.check(config)
-    if config["resume"] is not None:
-        run_dir = RunDir.reopen(Path(config["resume"]))
-        remove_leftovers(run_dir.checkpoint_dir)
-        if is_finished(run_dir, config):
-            return say_finished(run_dir)
-    else:
-        folder = f"{build.data_name(config)}-{build.model_name(config)}"
-        run_dir = RunDir.create(Path(config["output_dir"]) / "train" / folder, suffix=config["name"])
-    card = run_dir.read_card() | new_card(config) if config["resume"] else new_card(config)
-    console = Console(run_dir.log)
-    with StopRequest() as stop, recorded(run_dir, card, discard_if_config_is_wrong=config["resume"] is None):
+    check(config, trains=True)
+    return start(config) if config["resume"] is None else resume(config)
+
+
+def start(config: Config) -> float | None:
+    """A new run in a new folder."""
+    folder = f"{build.data_name(config)}-{build.model_name(config)}"
+    run_dir = RunDir.create(Path(config["output_dir"]) / "train" / folder, suffix=config["name"])
+    console, card = Console(run_dir.log), new_card(config)
+    with StopRequest() as stop, recorded(run_dir, card, discard_if_config_is_wrong=True):
         run_dir.write_text(run_dir.config_path, save_text(config))
-        return train(config, run_dir=run_dir, card=card, console=console, stop=stop)
+        job = assemble(config, run_dir=run_dir, console=console, stop=stop)
+        return train(job, card)
 
 
-def train(
-    config: Config, *, run_dir: RunDir, card: dict[str, Any], console: Console, stop: StopRequest
-) -> float | None:
-    """The recipe, inside a folder that is open."""
+def resume(config: Config) -> float | None:
+    """An earlier run in its own folder, in which nothing is written before it is known that the run can go on."""
+    run_dir = RunDir.reopen(Path(config["resume"]))
+    with contextlib.closing(run_dir), StopRequest() as stop:
+        if is_finished(run_dir, config):
+            return say_finished(run_dir, config)
+        run_dir.remove_leftovers()
+        remove_leftovers(run_dir.checkpoint_dir)
+        console, checkpoint = Console(run_dir.log), load_newest(run_dir.checkpoint_dir)
+        job = assemble(config, run_dir=run_dir, console=console, stop=stop, checkpoint=checkpoint)
+        card = run_dir.read_card() | new_card(config)
+        with recorded(run_dir, card):
+            run_dir.write_text(run_dir.config_path, save_text(config))
+            return train(job, card, checkpoint)
+
+
+def assemble(
+    config: Config, *, run_dir: RunDir, console: Console, stop: StopRequest, checkpoint: Loaded | None = None
+) -> Run:
+    """Reads the data and makes what is needed to train on them."""
     build.limit_threads()
-    checkpoint = load_newest(run_dir.checkpoint_dir) if config["resume"] else None
     prepared = build.data(config, progress=console.progress)
-    job = Run(config, prepared, run_dir=run_dir, console=console, stop=stop, checkpoint=checkpoint)
+    return Run(config, prepared, run_dir=run_dir, console=console, stop=stop, checkpoint=checkpoint)
 
+
+def train(job: Run, card: dict[str, Any], checkpoint: Loaded | None = None) -> float | None:
+    """The recipe, inside a folder that is open."""
+    run_dir, prepared = job.run_dir, job.prepared
     introduce(job, card, checkpoint)
     run_dir.write_split(build.save_split(prepared))
     run_dir.write_card(card)
@@ -60,7 +80,7 @@ def train(
     card.update(card_figures(result), test=results.figures(result.test, names))
     rows = results.prediction_rows(result.test, prepared.names("test"), names)
     run_dir.write_predictions(results.PREDICTIONS_HEADER, rows)
-    say_result(console, run_dir, result)
+    say_result(job.console, run_dir, result)
     best = result.selection.best
     return best.val_accuracy if best else None
 
@@ -134,15 +154,19 @@ def is_finished(run_dir: RunDir, config: Config) -> bool:
     card = run_dir.read_card()
     if card.get("status") != "done":
         return False
-    before = load_config(run_dir.path)["trainer"]
-    return (before["epochs"], before["steps"]) == (config["trainer"]["epochs"], config["trainer"]["steps"])
+    before, now = load_config(run_dir.path)["trainer"], config["trainer"]
+    stopped_early = card.get("stop_reason") == "early_stopping"
+    if stopped_early and before["early_stopping"]["patience"] != now["early_stopping"]["patience"]:
+        return False
+    return (before["epochs"], before["steps"]) == (now["epochs"], now["steps"])
 
 
-def say_finished(run_dir: RunDir) -> float | None:
-    """Says that there is nothing left to do, and how to do more."""
-    card, console = run_dir.read_card(), Console(run_dir.log)
-    run_dir.close()
+def say_finished(run_dir: RunDir, config: Config) -> float | None:
+    """Says that there is nothing left to do, and how to do more; changes nothing in the folder."""
+    card, length = run_dir.read_card(), config["trainer"]
+    longer = f"epochs={length['epochs'] + 10}" if length["epochs"] else f"steps={2 * length['steps']}"
+    console = Console()
     console.say(f"this run is finished: test accuracy {percent(card['test']['accuracy'])}, epoch {card['epochs']:g}")
-    console.say(f"train longer with: cvtrain resume={run_dir.path} trainer.epochs={int(card['epochs']) + 10}")
+    console.say(f"train longer with: cvtrain resume={run_dir.path} trainer.{longer}")
     best = card.get("best") or {}
     return best.get("val_accuracy")
