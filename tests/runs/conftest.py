@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -144,10 +145,12 @@ def server(servers):
 
 @pytest.fixture(scope="session")
 def words():
-    """The settings of a small run that has everything: `words(steps=..., every=...)`."""
+    """The settings of a small run that has everything, some of them replaced: `words(..., steps=..., every=...)`."""
 
     def settings(*more, steps, every=7):
-        return [*DATA, *MODEL, *TRAINING, f"trainer.steps={steps}", f"trainer.evaluate_every={every}", *more]
+        chosen = {word.partition("=")[0] for word in more}
+        kept = [w for w in [*DATA, *MODEL, *TRAINING] if not chosen & {w.partition("=")[0], w.partition(".")[0]}]
+        return [*kept, f"trainer.steps={steps}", f"trainer.evaluate_every={every}", *more]
 
     return settings
 
@@ -261,3 +264,33 @@ def uninterrupted(server, words, end_of, only_run, tmp_path_factory):
         return made[key]
 
     return end
+
+
+@pytest.fixture(scope="session")
+def read_card():
+    """The run card of a run, as strict JSON."""
+
+    def refuse(constant):
+        raise AssertionError(f"{constant} is no JSON")
+
+    return lambda run: json.loads((run / "run.json").read_text(), parse_constant=refuse)
+
+
+@pytest.fixture(scope="session")
+def images():
+    """Makes a small tree of PNG files: `images(folder)`."""
+
+    def make(root, *, per_class=20):
+        from PIL import Image
+
+        generator = np.random.default_rng(0)
+        for split, count in (("train", per_class), ("test", 4)):
+            for label, name in enumerate("abc"):
+                folder = root / split / name
+                folder.mkdir(parents=True)
+                for i in range(count):
+                    pixels = generator.integers(0, 120, (16, 16, 3)) + 60 * (np.arange(3) == label)
+                    Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{i:03d}.png")
+        return root
+
+    return make

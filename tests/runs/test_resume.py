@@ -1,0 +1,282 @@
+"""Runs that are continued: from any step, in any folder, and those that must not be."""
+
+import os
+import shutil
+import signal
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+
+from cvtrain import build
+from cvtrain.compose import compose
+from cvtrain.console import Console
+from cvtrain.engine.checkpoint import list_checkpoints, load_newest
+from cvtrain.errors import InterruptedBySignal
+from cvtrain.fit import Run
+from cvtrain.outputs import RunDir
+from cvtrain.signals import StopRequest
+
+STEPS = 40
+
+
+class Stage:
+    """The real parts of runs in this process, with a signal sent in the middle of a chosen forward pass."""
+
+    def __init__(self, words, folder):
+        self.config = compose(words)
+        self.prepared = build.data(self.config)
+        self.folder = folder
+        self.clear()
+
+    def clear(self):
+        """Begins a run of the same settings in a new folder."""
+        self.run_dir = RunDir.create(self.folder)
+
+    def go(self, *, signal_at=None, training=True):
+        """Trains from the newest checkpoint; a signal comes in step `signal_at`, or in the evaluation after it."""
+        try:
+            with StopRequest() as stop:
+                run = self._run(stop, signal_at, training)
+                if signal_at == 0:
+                    signal.raise_signal(signal.SIGUSR1)
+                return run.test(run.train())
+        except InterruptedBySignal as stopped:
+            return stopped.exit_code, run.trainer.step
+
+    def _run(self, stop, signal_at, training):
+        checkpoint = load_newest(self.run_dir.checkpoint_dir)
+        parts = {"run_dir": self.run_dir, "console": Console(), "stop": stop, "checkpoint": checkpoint}
+        run = Run(self.config, self.prepared, **parts)
+
+        def send(module, _inputs):
+            if module.training == training and run.trainer.step + training == signal_at and not stop:
+                signal.raise_signal(signal.SIGUSR1)
+
+        run.model.register_forward_pre_hook(send)
+        return run
+
+
+@pytest.fixture
+def stage(tmp_path):
+    made = []
+
+    def build_stage(words, name="run"):
+        made.append(Stage(words, tmp_path / name))
+        return made[-1]
+
+    yield build_stage
+    for one in made:
+        one.run_dir.close()
+
+
+def stopped_at(step):
+    return 128 + signal.SIGUSR1, step
+
+
+def test_run_stopped_in_any_step_ends_like_uninterrupted_run(words, stage, end_of):
+    run = stage(words("trainer.checkpoint.every_minutes=5", steps=STEPS))
+    run.go()
+    expected = end_of(run.run_dir.path)
+    for k in range(STEPS + 1):
+        run.run_dir.close()
+        run.clear()
+        assert run.go(signal_at=k) == stopped_at(k)
+        assert run.go().num_steps == STEPS
+        assert end_of(run.run_dir.path) == expected, f"stopped in step {k}"
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ["trainer.accumulate=2", "augment=mixup"],
+        ["optimizer=adamw", "scheduler=cosine", "trainer.grad_clip=1", "trainer.precision=bf16"],
+        ["scheduler=one_cycle", "augment=strong", "loss.label_smoothing=0.1", "trainer.ema=null"],
+        ["augment=cutmix", "trainer.freeze=['*bias']", "trainer.early_stopping.restore_best=false"],
+        ["data.val_fraction=0", "trainer.early_stopping.patience=null", "scheduler=constant", "optimizer=muon"],
+        ["trainer.early_stopping.patience=1", "trainer.early_stopping.metric=val_loss", "scheduler.patience=0"],
+    ],
+    ids=lambda settings: settings[0],
+)
+def test_run_stopped_in_every_step_ends_like_uninterrupted_run(settings, words, stage, end_of):
+    whole, stopped = (stage(words(*settings, steps=20), name=name) for name in ("whole", "stopped"))
+    expected = whole.go()
+    for k in range(1, expected.num_steps + 1):
+        assert stopped.go(signal_at=k) == stopped_at(k)
+    result = stopped.go()
+    assert (result.num_steps, result.stop_reason) == (expected.num_steps, expected.stop_reason)
+    assert result.selection.best == expected.selection.best
+    assert torch.equal(result.test.probabilities, expected.test.probabilities)
+    assert end_of(stopped.run_dir.path) == end_of(whole.run_dir.path)
+
+
+def test_interrupted_evaluations_and_test_are_made_again(words, stage, end_of):
+    whole, stopped = (stage(words(steps=STEPS), name=name) for name in ("whole", "stopped"))
+    whole.go()
+    for k in (7, 14, 21, 28, 35, 40):
+        assert stopped.go(signal_at=k, training=False) == stopped_at(k)
+        assert stopped.run_dir.metrics_num_bytes() == 0 or k > 7, "an interrupted evaluation leaves no row"
+    assert stopped.go(signal_at=40, training=False) == stopped_at(40), "in the test: the evaluation is done by now"
+    assert stopped.go().stop_reason == "finished"
+    assert end_of(stopped.run_dir.path) == end_of(whole.run_dir.path)
+
+
+def contents(folder):
+    """Every file below a folder but for the lock, which names the last process."""
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file() and p.name != ".lock"}
+
+
+@pytest.fixture
+def finished(server, words, only_run, tmp_path):
+    """A finished run of 14 steps, and how to continue it."""
+    assert server(words(steps=14), cwd=tmp_path).code == 0
+    run = only_run(tmp_path)
+    return run, lambda *more: server([f"resume={run}", *more], cwd=tmp_path)
+
+
+def test_finished_run_says_so_and_stays_as_it_is(finished):
+    run, resume = finished
+    before = contents(run)
+    ended = resume()
+    assert ended.code == 0
+    assert "this run is finished" in ended.stdout
+    assert "trainer.steps=28" in ended.stdout
+    assert ended.stderr == ""
+    assert contents(run) == before
+
+
+def test_finished_run_goes_on_when_it_is_made_longer(finished, read_card):
+    run, resume = finished
+    before = (run / "metrics.csv").read_text()
+    ended = resume("trainer.steps=30")
+    assert ended.code == 0, ended.stderr
+    assert "goes on after step 14 of 30" in ended.stdout
+    after = (run / "metrics.csv").read_text()
+    assert after.startswith(before)
+    assert after.count("epoch") == 1
+    assert [line.split(",")[1] for line in after.splitlines()[1:]] == ["7", "14", "21", "28", "30"]
+    assert (read_card(run)["status"], read_card(run)["steps"]) == ("done", 30)
+    assert resume().stdout.startswith("this run is finished")
+
+
+def test_run_that_stopped_early_goes_on_with_more_patience_or_more_steps(server, words, only_run, read_card, tmp_path):
+    settings = ["trainer.early_stopping.patience=1", "optimizer.lr=1e-9", "trainer.ema=null", "model.dropout=0"]
+    assert server(words(*settings, steps=70), cwd=tmp_path).code == 0
+    run = only_run(tmp_path)
+    first = read_card(run)
+    assert first["stop_reason"] == "early_stopping"
+    assert "this run is finished" in server([f"resume={run}"], cwd=tmp_path).stdout
+    assert server([f"resume={run}", "trainer.early_stopping.patience=2"], cwd=tmp_path).code == 0
+    assert read_card(run)["steps"] > first["steps"]
+    patient = read_card(run)
+    assert server([f"resume={run}", "trainer.steps=77"], cwd=tmp_path).code == 0
+    assert read_card(run)["steps"] > patient["steps"]
+
+
+def test_finished_run_cannot_be_made_shorter_than_it_is(finished):
+    run, resume = finished
+    before = contents(run)
+    ended = resume("trainer.steps=7")
+    assert ended.code == 2
+    assert "trainer.steps=7: this run has taken 14 steps already" in ended.stderr
+    assert contents(run) == before
+
+
+def test_changed_settings_are_refused_with_key_and_both_values(finished):
+    run, resume = finished
+    before = contents(run)
+    ended = resume("optimizer.lr=0.5", "seed=3", "model=lenet")
+    assert ended.code == 2
+    for words in ("optimizer.lr=0.5", "optimizer.lr=0.05", "seed=3", "seed=0", "model=lenet", "model=block_cnn"):
+        assert words in ended.stderr
+    assert len(ended.stderr.splitlines()) <= 6
+    assert contents(run) == before
+
+
+def test_edited_config_is_refused_with_key_and_both_values(finished):
+    run, resume = finished
+    config = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(config.replace("momentum: 0.9", "momentum: 0.8"))
+    ended = resume("trainer.steps=20")
+    assert ended.code == 2
+    assert "optimizer.momentum=0.8: this run was made with optimizer.momentum=0.9" in ended.stderr
+
+
+def test_folder_without_a_run_is_refused(server, tmp_path):
+    (tmp_path / "empty").mkdir()
+    for name in ("empty", "missing"):
+        ended = server([f"resume={name}"], cwd=tmp_path)
+        assert ended.code == 4
+        assert f"{name} holds no run" in ended.stderr
+    assert list((tmp_path / "empty").iterdir()) == []
+
+
+def test_run_in_use_is_refused_with_the_process_that_uses_it(finished):
+    run, resume = finished
+    before = contents(run)
+    owner = RunDir.reopen(run)
+    ended = resume("trainer.steps=20")
+    owner.close()
+    assert ended.code == 2
+    assert f"in use by process {os.getpid()} on " in ended.stderr
+    assert contents(run) == before
+    assert resume("trainer.steps=20").code == 0
+
+
+def test_run_goes_on_in_a_moved_folder_and_through_a_link(finished, server, tmp_path):
+    run, _ = finished
+    run.rename(tmp_path / "moved")
+    (tmp_path / "link").symlink_to(tmp_path / "moved")
+    ended = server(["resume=link", "trainer.steps=28"], cwd=tmp_path)
+    assert ended.code == 0, ended.stderr
+    rows = (tmp_path / "moved" / "metrics.csv").read_text().splitlines()
+    assert len(rows) == 1 + 4
+
+
+def test_changed_data_are_refused_and_the_run_stays_as_it_is(server, words, only_run, images, tmp_path):
+    root = images(tmp_path / "images")
+    settings = ["data=image_folder", f"data.root={root}", f"data.cache_dir={tmp_path / 'cache'}"]
+    rest = [word for word in words(steps=6) if not word.startswith("data")]
+    assert server([*settings, *rest], cwd=tmp_path).code == 0
+    run = only_run(tmp_path)
+    before = contents(run)
+    added = root / "train" / "a" / "one_more.png"
+    shutil.copy(next((root / "train" / "b").iterdir()), added)
+    ended = server([f"resume={run}", "trainer.steps=12"], cwd=tmp_path)
+    assert ended.code == 4
+    assert "the data have changed since this run was started" in ended.stderr
+    assert contents(run) == before
+    added.unlink()
+    assert server([f"resume={run}", "trainer.steps=12"], cwd=tmp_path).code == 0
+
+
+def test_damaged_checkpoint_is_passed_over_and_all_damaged_end_the_run(finished, end_of):
+    run, resume = finished
+    expected = end_of(run)
+    newest, *_ = reversed(list_checkpoints(run / "checkpoints", "step"))
+    content = bytearray(newest.path.read_bytes())
+    content[len(content) // 2] ^= 16
+    newest.path.write_bytes(content)
+    (run / "run.json").write_text((run / "run.json").read_text().replace('"done"', '"running"'))
+    ended = resume()
+    assert ended.code == 0, ended.stderr
+    assert f"{newest.path.name} is damaged" in ended.stdout
+    assert (run / "checkpoints" / f"{newest.path.name}.bad").exists()
+    assert end_of(run) == expected
+
+    for file in list_checkpoints(run / "checkpoints", "step"):
+        file.path.write_bytes(b"")
+    for _ in range(2):  # neither starts from the beginning, the second time included
+        ended = resume("trainer.steps=20")
+        assert ended.code == 4
+        assert "every step checkpoint" in ended.stderr
+    assert (run / "metrics.csv").read_text().count("\n") == 3
+
+
+def test_runs_started_at_once_get_folders_of_their_own(servers, words, tmp_path):
+    with ThreadPoolExecutor(2) as pool:
+        ended = list(pool.map(lambda server: [server(words(steps=1), cwd=tmp_path) for _ in range(3)], servers))
+    runs = list(tmp_path.glob("out/train/*/*"))
+    assert len(runs) == 6
+    assert all(one.code == 0 for two in ended for one in two)
+    assert all((run / "metrics.csv").read_text().count("\n") == 2 for run in runs)
