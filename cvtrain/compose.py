@@ -6,11 +6,11 @@ answered within a second.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from cvtrain import schema, targets
 from cvtrain.arguments import FLAGS, Arguments, parse_arguments
@@ -80,29 +80,46 @@ def _with_device(problems: list[str], config: Config) -> list[str]:
 # ----------------------------------------------------------------------------------------------------- Hydra
 
 
+@functools.cache
+def _user_configs_plugin() -> Any:
+    """Hydra's way to learn of a further folder of configs, root configs among them."""
+    from hydra.core.config_search_path import ConfigSearchPath
+    from hydra.plugins.search_path_plugin import SearchPathPlugin
+
+    class UserConfigs(SearchPathPlugin):
+        folders: ClassVar[list[Path]] = []
+
+        def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+            for folder in self.folders:
+                search_path.append("user", f"file://{folder}")
+
+    return UserConfigs
+
+
 class _Hydra:
     """Hydra, set up for composing with the packaged configs and, after them, the user's."""
 
     def __init__(self, parsed: Arguments) -> None:
-        folder = user_config_dir(parsed.config_dir)
-        check_root_config(parsed.config_name, [config_dir(), *([folder] if folder else [])])
-        self.search_path = [f"hydra.searchpath=[file://{folder}]"] if folder else []
+        user_dir = user_config_dir(parsed.config_dir)
+        self.folders = [config_dir(), *([user_dir] if user_dir else [])]
+        check_root_config(parsed.config_name, self.folders)
         self.config_name = parsed.config_name
+        self.groups = list(GROUPS)
 
     def __enter__(self) -> _Hydra:
         from hydra import initialize_config_dir
         from hydra.core.global_hydra import GlobalHydra
+        from hydra.core.plugins import Plugins
 
         # In a multirun Hydra is at work around us: its state is put back afterwards.
         self._outer = GlobalHydra.get_state()
         GlobalHydra.instance().clear()
+        user_configs = _user_configs_plugin()
+        Plugins.instance().register(user_configs)
+        user_configs.folders = self.folders[1:]
         self._context = initialize_config_dir(str(config_dir()), version_base="1.3")
+        user_configs.folders = []
         self._context.__enter__()
-        self._loader = GlobalHydra.instance().config_loader()
-        if self.search_path:
-            # Option lists must know the user's folder too, before anything is composed.
-            self.compose([], config_name="config")
-        self.groups = [g for g in self._loader.list_groups("") if g in GROUPS]
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -122,18 +139,17 @@ class _Hydra:
         from omegaconf.errors import OmegaConfBaseException
         from yaml import YAMLError
 
-        words, name = self.search_path + overrides, config_name or self.config_name
         try:
-            return compose(name, overrides=words, return_hydra_config=True)
+            return compose(config_name or self.config_name, overrides=overrides, return_hydra_config=True)
         except (HydraException, OmegaConfBaseException, YAMLError, ValueError, OSError) as error:
             raise ConfigError(self._explain(error)) from None
 
     def _explain(self, error: Exception) -> str:
         """Hydra's words for a failed composition, in one sentence."""
         message = " ".join(str(error).split())
-        missing = re.match(r"(?:In '([^']+)': )?Could not find '([^'/]+)/([^']+)'", message)
+        missing = re.match(r"(?:In '([^']+)': )?Could not (?:find|load) '([^'/]+)/([^']+)'", message)
         if missing and missing[2] in self.groups:
-            where = f"in {missing[1]}: " if missing[1] else ""
+            where = f"in {missing[1]}: " if missing[1] not in (None, "config") else ""
             return where + unknown_option(missing[2], missing[3], self.options(missing[2]))
         message = re.sub(r"^In '([^']+)': ", r"in \1: ", message)
         for tail in ("Available options", "Config search path", "To append to your", "full_key:", "Did you mean"):
@@ -142,15 +158,12 @@ class _Hydra:
 
     def options(self, group: str) -> list[str]:
         """The options of a group, the user's included."""
-        return [o for o in self._loader.get_group_options(group) if not o.startswith("_")]
-
-    def defaults(self) -> Config:
-        """The settings of a command without any word."""
-        return _plain(self.compose([], config_name="config"), {}, [])
+        return options_of(group, *self.folders)
 
     def known_keys(self) -> list[str]:
         """The keys of a command without any word."""
-        return [key for key, _ in schema.leaves(self.defaults()) if not key.endswith("_target_")]
+        defaults = _plain(self.compose([], config_name="config"), {}, [])
+        return [key for key, _ in schema.leaves(defaults) if not key.endswith("_target_")]
 
 
 # ---------------------------------------------------------------------------------------------- the words typed
@@ -206,7 +219,9 @@ def _new_config(overrides: list[Any], hydra: _Hydra, problems: list[str]) -> Con
     if trained is not None:
         problems += take_over(config, trained, typed=typed, choices=choices)
         selected = {**trained["choices"], **choices, "task": selected["task"]}
-    problems += schema.problems_of(config, reference, explain=partial(_explain, config=config, selected=selected))
+    problems += schema.problems_of(
+        config, reference, explain=functools.partial(_explain, config=config, selected=selected)
+    )
     problems += schema.idle_settings(config, typed)
     if config.get("task") != selected.get("task"):
         problems.append(f"task: {config.get('task')} in a file is not {selected.get('task')}, the option chosen")
@@ -244,17 +259,15 @@ def _compose_values(hydra: _Hydra, choices: list[str], values: list[Any], proble
     try:
         return hydra.compose([*choices, *forced])
     except ConfigError:
-        composed = hydra.compose(choices)
+        fitting: list[str] = []
     for word in forced:
         try:
             hydra.compose([*choices, word])
+            fitting.append(word)
         except ConfigError:
-            problems.append(
-                f"{word.lstrip('+')}: {word.lstrip('+').partition('=')[0].rpartition('.')[0]} holds no keys"
-            )
-        else:
-            choices = [*choices, word]
-    return composed if not values else hydra.compose(choices)
+            written = word.removeprefix("++")
+            problems.append(f"{written}: {written.partition('=')[0].rpartition('.')[0]} holds no keys")
+    return hydra.compose([*choices, *fitting])
 
 
 def _plain(composed: Any, reference: Config, problems: list[str]) -> Config:

@@ -13,6 +13,7 @@ import io
 import json
 import math
 import os
+import shutil
 import socket
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -53,6 +54,7 @@ class RunDir:
         self.checkpoint_dir = path / "checkpoints"
         self._lock: int | None = None
         self._unwritten_rows = b""
+        self._made_for_it: list[Path] = []
 
     @classmethod
     def create(cls, parent: Path, *, suffix: str | None = None) -> RunDir:
@@ -61,14 +63,15 @@ class RunDir:
         Raises:
             OutputError: It cannot be made.
         """
+        missing = [folder for folder in (parent, *parent.parents) if not folder.exists()]
         try:
-            parent.mkdir(parents=True, exist_ok=True)
             while True:
                 name = datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f") + (f"-{suffix}" if suffix else "")
                 with contextlib.suppress(FileExistsError):
-                    (parent / name).mkdir()
+                    (parent / name).mkdir(parents=True)
                     break
             run_dir = cls(parent / name)
+            run_dir._made_for_it = missing
             run_dir.checkpoint_dir.mkdir()
         except OSError as error:
             raise OutputError(
@@ -111,6 +114,13 @@ class RunDir:
             raise OutputError(f"cannot write to {self.path}: {error.strerror}") from None
         # A worker that outlives a killed process for some seconds must not keep its lock.
         os.register_at_fork(after_in_child=self.close)
+
+    def discard(self) -> None:
+        """Removes the folder of a run that never started, and those above it that were made for it alone."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        for folder in self._made_for_it:
+            with contextlib.suppress(OSError):  # another run has come to live there
+                folder.rmdir()
 
     def close(self) -> None:
         """Gives the lock back."""

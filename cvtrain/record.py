@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import platform
-import shutil
 import subprocess
 import time
 import traceback
@@ -58,7 +57,7 @@ def recorded(run_dir: RunDir, card: dict[str, Any], *, discard_if_config_is_wron
         run_dir.write_card(card)
     except ConfigError as error:
         if discard_if_config_is_wrong:
-            shutil.rmtree(run_dir.path, ignore_errors=True)
+            run_dir.discard()
         else:
             _write_failure(run_dir, card, error, error.exit_code)
         raise

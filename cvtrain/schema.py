@@ -218,7 +218,7 @@ def problems_of(
         if key in nodes:
             inside = [k for k in missing if k.startswith(f"{key}.")]
             missing = [k for k in missing if k not in inside]
-            names = ", ".join(k.removeprefix(f"{key}.") for k in inside)
+            names = ", ".join([k.removeprefix(f"{key}.") for k in inside][:5])
             problems.append(f"{key}={shown(value)}: is no value but a group of keys: {names}")
         elif not _is_covered(key, defaults):
             problems.append(explain(key, known))

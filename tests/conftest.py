@@ -1,0 +1,69 @@
+"""Fixtures for tests that type command lines."""
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cvtrain.cli import dispatch, exit_code_of
+
+
+@dataclass(frozen=True)
+class CommandResult:
+    code: int
+    out: str
+    errors: list[str]
+
+
+@pytest.fixture
+def command(capsys, monkeypatch, tmp_path):
+    """Runs a command line in this process, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+
+    def run(*words: str) -> CommandResult:
+        capsys.readouterr()
+        code = exit_code_of(lambda: dispatch(list(words)))
+        out, err = capsys.readouterr()
+        return CommandResult(code, out, err.splitlines())
+
+    return run
+
+
+@pytest.fixture
+def process(tmp_path):
+    """Runs a command line in a process of its own, in an empty folder."""
+
+    def run(*words: str, program: tuple[str, ...] = ("-m", "cvtrain"), **environment: str) -> CommandResult:
+        done = subprocess.run(
+            [sys.executable, *program, *words],
+            cwd=tmp_path,
+            env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        return CommandResult(done.returncode, done.stdout, done.stderr.splitlines())
+
+    return run
+
+
+@pytest.fixture
+def write_images():
+    """Writes random images: `write_images(root, {"train/cat": 4})`."""
+
+    def write(root: Path, counts: dict[str, int], *, size: int = 32) -> Path:
+        random = np.random.default_rng(0)
+        for folder, count in counts.items():
+            (root / folder).mkdir(parents=True)
+            for i in range(count):
+                pixels = random.integers(0, 256, (size, size, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(root / folder / f"{i}.png")
+        return root
+
+    return write
