@@ -18,7 +18,7 @@ from cvtrain.config import Config, check_root_config, config_dir, user_config_di
 from cvtrain.errors import ConfigError
 from cvtrain.help import GROUPS, options_of, options_with
 from cvtrain.inheritance import TRAINED_GROUPS, resumed_config, set_one_length, take_over, trained_config
-from cvtrain.suggestions import nearest, no_value, unknown_flag, unknown_key, unknown_option
+from cvtrain.suggestions import nearest, no_value, unknown_flag, unknown_key, unknown_option, unresolved
 
 _TASKS_OF_TRAINED_MODELS = ("evaluate", "predict")
 
@@ -259,7 +259,8 @@ def _compose_values(hydra: _Hydra, choices: list[str], values: list[Any], proble
     try:
         return hydra.compose([*choices, *forced])
     except ConfigError:
-        fitting: list[str] = []
+        hydra.compose(choices)  # fails again if no value is to blame
+    fitting: list[str] = []
     for word in forced:
         try:
             hydra.compose([*choices, word])
@@ -292,23 +293,10 @@ def _plain(composed: Any, reference: Config, problems: list[str]) -> Config:
         try:
             return resolve(node[name], key)
         except (OmegaConfBaseException, RecursionError) as error:
-            problems.append(_unresolved(key, OmegaConf.to_container(node, resolve=False)[name], error))
+            problems.append(unresolved(key, OmegaConf.to_container(node, resolve=False)[name], error))
             return schema.look_up(reference, key)[1]
 
     return resolve(composed, "")
-
-
-def _unresolved(key: str, written: Any, error: BaseException) -> str:
-    if written == "???":
-        return f"{key}: is needed; type {key}=VALUE"
-    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    if match := re.search(r"Environment variable '([^']+)' not found", reason):
-        reason = f"the environment variable {match[1]} is not set"
-    elif match := re.search(r"Interpolation key '([^']+)' not found", reason):
-        reason = f"there is no key {match[1]}"
-    elif isinstance(error, RecursionError) or reason.startswith("Recursive"):
-        reason = "it refers to itself"
-    return f"{key}={written}: {reason}"
 
 
 def _explain(key: str, known: list[str], *, config: Config, selected: dict[str, str]) -> str:

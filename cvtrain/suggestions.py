@@ -1,4 +1,4 @@
-"""What a misspelt name was probably meant to be.
+"""Words for names that do not exist (keys, options, flags, variables), with what was probably meant.
 
 Knows names only, not what they stand for.
 """
@@ -6,7 +6,9 @@ Knows names only, not what they stand for.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 
 def nearest(word: str, known: Iterable[str], *, cutoff: float = 0.6) -> str | None:
@@ -61,3 +63,17 @@ def no_value(word: str, options: Mapping[str, Sequence[str]], keys: list[str]) -
         if word in names:
             return f"{word}: did you mean {group}={word}?"
     return f"{word}: a setting is written {probable_key(word, [*options, *keys]) or 'KEY'}=VALUE"
+
+
+def unresolved(key: str, written: Any, error: BaseException) -> str:
+    """The sentence for a value that is to be filled in, or refers to what is not there."""
+    if written == "???":
+        return f"{key}: is needed; type {key}=VALUE"
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    if match := re.search(r"Environment variable '([^']+)' not found", reason):
+        reason = f"the environment variable {match[1]} is not set"
+    elif match := re.search(r"Interpolation key '([^']+)' not found", reason):
+        reason = f"there is no key {match[1]}"
+    elif isinstance(error, RecursionError) or reason.startswith("Recursive"):
+        reason = "it refers to itself"
+    return f"{key}={written}: {reason}"
