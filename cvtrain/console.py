@@ -39,7 +39,7 @@ class Console:
         self._bar_name = ""
         self._bar_shown_at = 0.0
         self._has_said = False
-        self._length = ""
+        self._length, self._decimals = "", 0
         self._widths = {"epoch": 5, "step": 4}
 
     # -------------------------------------------------------------------------------------------- lines
@@ -110,9 +110,11 @@ class Console:
 
     # -------------------------------------------------------------------------------------------- training
 
-    def training_starts(self, *, step: int, total_steps: int, steps_per_epoch: int) -> None:
+    def training_starts(self, *, step: int, total_steps: int, steps_per_epoch: int, evaluate_every: int) -> None:
         """Prepares for steps and evaluations."""
-        self._length = f"{total_steps / steps_per_epoch:.4g}"
+        is_whole = evaluate_every % steps_per_epoch == 0 and total_steps % steps_per_epoch == 0
+        self._decimals = 0 if is_whole else 2
+        self._length = f"{total_steps / steps_per_epoch:.{self._decimals}f}"
         self._widths = {"epoch": max(5, 2 * len(self._length) + 1), "step": max(4, len(str(total_steps)))}
         if self.is_terminal:
             names = {"blank": "", "train": "train", "val": "validation", "epoch_name": "epoch", "step_name": "step"}
@@ -132,7 +134,7 @@ class Console:
         """Prints a row (terminal) or a line (elsewhere) for one evaluation; a star marks the best so far."""
         e, star = evaluation, "*" if is_best else " "
         cells = {
-            "epoch_cell": f"{e.epoch:.4g}/{self._length}",
+            "epoch_cell": f"{e.epoch:.{self._decimals}f}/{self._length}",
             "step_cell": e.step,
             "train": _loss_and_accuracy(e.train_loss, e.train_accuracy),
             "val": _loss_and_accuracy(e.val_loss, e.val_accuracy),

@@ -189,7 +189,10 @@ class Run:
         if self.selection.out_of_patience:
             return "early_stopping"
         self.console.training_starts(
-            step=trainer.step, total_steps=trainer.total_steps, steps_per_epoch=trainer.steps_per_epoch
+            step=trainer.step,
+            total_steps=trainer.total_steps,
+            steps_per_epoch=trainer.steps_per_epoch,
+            evaluate_every=trainer.evaluate_every,
         )
         self.stop.listening = True
         try:

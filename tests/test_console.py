@@ -24,7 +24,7 @@ def evaluation(step, *, val=True, **changes):
         "val_accuracy": 0.48252 if val else None,
         "lr": 0.0452,
         "seconds": 0.0712,
-        "images_per_second": 18146.2,
+        "images_per_second": 1814.6,
     }
     return Evaluation(**figures | changes)
 
@@ -69,19 +69,19 @@ def screen(text):
 
 def test_without_a_terminal_there_is_one_plain_line_per_evaluation(capsys):
     console = Console()
-    console.training_starts(step=0, total_steps=1000, steps_per_epoch=100)
+    console.training_starts(step=0, total_steps=300, steps_per_epoch=100, evaluate_every=50)
     for step in range(1, 301):
         console.step(step)
     console.progress(3, 10, "reading")
     console.evaluation(evaluation(100), is_best=True)
     console.evaluation(evaluation(150), is_best=False)
-    console.evaluation(evaluation(1000, val=False, seconds=123.4), is_best=True)
+    console.evaluation(evaluation(300, val=False, seconds=123.4), is_best=True)
     console.end_bar()
     out, err = capsys.readouterr()
     assert out.splitlines() == [
-        "epoch  1/10  step  100  train  2.3026  11.6 %  val  1.5000  48.3 % *  lr 0.0452    0.07 s  18,146 images/s",
-        "epoch 1.5/10  step  150  train  2.3026  11.6 %  val  1.5000  48.3 %    lr 0.0452    0.07 s  18,146 images/s",
-        "epoch 10/10  step 1000  train  2.3026  11.6 %  lr 0.0452    2 min 03 s  18,146 images/s",
+        "epoch 1.00/3.00  step  100  train  2.3026  11.6 %  val  1.5000  48.3 % *  lr 0.0452    0.07 s  1,815 images/s",
+        "epoch 1.50/3.00  step  150  train  2.3026  11.6 %  val  1.5000  48.3 %    lr 0.0452    0.07 s  1,815 images/s",
+        "epoch 3.00/3.00  step  300  train  2.3026  11.6 %  lr 0.0452    2 min 03 s  1,815 images/s",
     ]
     assert err == ""
 
@@ -160,7 +160,7 @@ def test_terminal_shows_aligned_rows_under_a_header(monkeypatch):
     with terminal(monkeypatch) as text:
         console = Console()
         is_terminal = console.is_terminal
-        console.training_starts(step=0, total_steps=30_000, steps_per_epoch=300)
+        console.training_starts(step=0, total_steps=30_000, steps_per_epoch=300, evaluate_every=300)
         console.evaluation(evaluation(300, epoch=1), is_best=True)
         console.evaluation(
             evaluation(30_000, epoch=100, lr=0.000551, val_loss=12.3456, train_accuracy=1.0), is_best=False
@@ -172,8 +172,8 @@ def test_terminal_shows_aligned_rows_under_a_header(monkeypatch):
         "",
         "                          train       validation",
         "  epoch   step    loss accuracy    loss accuracy          lr    time  images/s",
-        "  1/100    300   2.3026  11.6 %   1.5000  48.3 % *    0.0452  0.07 s    18,146",
-        "100/100  30000   2.3026 100.0 %  12.3456  48.3 %    0.000551  0.07 s    18,146",
+        "  1/100    300   2.3026  11.6 %   1.5000  48.3 % *    0.0452  0.07 s     1,815",
+        "100/100  30000   2.3026 100.0 %  12.3456  48.3 %    0.000551  0.07 s     1,815",
         "100/100  30000   2.3026  11.6 %        -       -      0.0452  89.0 s  1,000,000",
         "",
     ]
@@ -182,7 +182,7 @@ def test_terminal_shows_aligned_rows_under_a_header(monkeypatch):
 def test_terminal_shows_a_bar_while_training_and_takes_it_away(monkeypatch):
     with terminal(monkeypatch) as text:
         console = Console()
-        console.training_starts(step=0, total_steps=200, steps_per_epoch=100)
+        console.training_starts(step=0, total_steps=200, steps_per_epoch=100, evaluate_every=100)
         console.step(50)
         console.evaluation(evaluation(100), is_best=True)
         console.end_bar()
@@ -195,7 +195,7 @@ def test_terminal_shows_a_bar_while_training_and_takes_it_away(monkeypatch):
 def test_resumed_training_starts_its_bar_where_it_stood(monkeypatch):
     with terminal(monkeypatch) as text:
         console = Console()
-        console.training_starts(step=150, total_steps=200, steps_per_epoch=100)
+        console.training_starts(step=150, total_steps=200, steps_per_epoch=100, evaluate_every=100)
         console.end_bar()
     assert "training  75 % |" in text[0]
 

@@ -46,11 +46,12 @@ def run(config: Config) -> float:
             console.warn(note)
         prepared = build.data(config, progress=console.progress)
         check_suits(classifier, prepared)
+        introduce(classifier, prepared, card, console)
         result = measure(classifier, config, prepared, console)
 
         split, names = config["split"], classifier.class_names
         figures = results.figures(result, names)
-        card.update({"split": split, "device": classifier.compute.name, split: figures})
+        card.update({"split": split, split: figures})
         rows = results.prediction_rows(result, prepared.names(split), names)
         run_dir.write_predictions(results.PREDICTIONS_HEADER, rows)
         show(console, figures, split=split, names=names)
@@ -76,6 +77,21 @@ def check_suits(classifier: Classifier, prepared: build.PreparedData) -> None:
             f" these are {theirs.image_size}x{theirs.image_size}x{theirs.in_channels}",
             hint=f"for image folders type data.image_size={ours.image_size} data.channels={ours.in_channels}",
         )
+
+
+def introduce(classifier: Classifier, prepared: build.PreparedData, card: dict[str, Any], console: Console) -> None:
+    """Notes on the card what is measured on what, and says what is odd about the data."""
+    card.update(
+        data_fingerprint=prepared.facts.fingerprint,
+        split_hash=prepared.facts.split_hash,
+        class_names=list(classifier.class_names),
+        num_parameters=sum(p.numel() for p in classifier.model.parameters()),
+        device=classifier.compute.name,
+        precision=classifier.compute.precision,
+        warnings=list(prepared.source.warnings),
+    )
+    for warning in prepared.source.warnings:
+        console.warn(warning)
 
 
 def measure(classifier: Classifier, config: Config, prepared: build.PreparedData, console: Console) -> EvaluationResult:
