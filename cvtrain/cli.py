@@ -82,6 +82,7 @@ def print_config(arguments: list[str]) -> None:
     rest = arguments[:at] + arguments[at + (1 if "=" in arguments[at] else 2) :]
     config = compose([word for word in rest if word != "--resolve"])
     choices = {group: option for group, option in config.pop("choices").items() if group != "experiment"}
+    del config["plugins"]  # code is named on the command line, never in a file
     print("# cvtrain --config-dir FOLDER --config-name NAME uses this as FOLDER/NAME.yaml")
     print("defaults:\n- config")
     print("".join(f"- override /{group}: {option}\n" for group, option in choices.items() if option), end="")
@@ -114,7 +115,7 @@ def run_hydra(arguments: list[str]) -> None:
         try:
             hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="config")(job)()
         except (HydraException, OmegaConfBaseException) as error:
-            raise ConfigError(" ".join(str(error).split())[:300]) from None
+            raise ConfigError(" ".join(str(error).partition("Config search path")[0].split())[:300]) from None
     if jobs:
         jobs.finish()
 
@@ -156,7 +157,8 @@ class _Jobs:
         self.num_done += 1
         name = " ".join(word.lstrip("+") for word in words)
         of_all = f" of {self.num_jobs}" if self.num_jobs else ""
-        Console().say(f"\njob {self.num_done}{of_all}: {name}")
+        Console().say()
+        Console().say(f"job {self.num_done}{of_all}: {name}")
         results: list[Any] = []
         code = exit_code_of(lambda: results.append(run([*self._flags(), *words])))
         if code >= 128:
@@ -173,7 +175,8 @@ class _Jobs:
         """
         from cvtrain.console import Console, print_error
 
-        Console().say(f"\n{self.num_done - len(self.failures)} of {self.num_done} jobs done")
+        Console().say()
+        Console().say(f"{self.num_done - len(self.failures)} of {self.num_done} jobs done")
         if self.failures:
             print_error([f"failed with exit code {code}: {name}" for name, code in self.failures])
             sys.exit(self.failures[0][1])

@@ -218,6 +218,7 @@ def _new_config(overrides: list[Any], hydra: _Hydra, problems: list[str]) -> Con
     set_one_length(config, typed, reference)
     if trained is not None:
         problems += take_over(config, trained, typed=typed, choices=choices)
+        reference |= {group: trained[group] for group in TRAINED_GROUPS if group not in choices}
         selected = {**trained["choices"], **choices, "task": selected["task"]}
     problems += schema.problems_of(
         config, reference, explain=functools.partial(_explain, config=config, selected=selected)

@@ -94,6 +94,8 @@ def resolve(group: str, target: Any, *, plugins: Sequence[str] = ()) -> Callable
     kind, setting = KINDS[group], f"{group}._target_={target}"
     if not isinstance(target, str) or not all(part.isidentifier() for part in target.split(".")):
         raise ConfigError(f"{setting}: not a dotted name")
+    if any(part.startswith("_") for part in target.split(".")):
+        raise ConfigError(f"{setting}: names that begin with _ are private")
     module_name, _, name = target.rpartition(".")
     allowed = (*kind.packages, *plugins)
     if not _lies_in(module_name, allowed):
