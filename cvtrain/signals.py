@@ -46,6 +46,7 @@ class StopRequest:
         self.listening = False
         self._pid = os.getpid()
         self._before: dict[int, object] = {}
+        self._watch: _Watch | None = None
 
     def __bool__(self) -> bool:
         return self.signum is not None
@@ -54,6 +55,7 @@ class StopRequest:
         if threading.current_thread() is threading.main_thread():  # Python lets no other thread set handlers
             for number in SIGNALS:
                 self._before[number] = signal.signal(number, self._receive)
+            self._watch = _Watch()
         return self
 
     def __exit__(
@@ -61,6 +63,8 @@ class StopRequest:
     ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
+        if self._watch is not None:
+            self._watch.close()
         if isinstance(error, Interruption):
             raise error.error from None
 
@@ -80,3 +84,35 @@ def _receive_in_copy(number: int) -> None:
     if number == signal.SIGTERM:
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
+
+
+class _Watch:
+    """Leaves at a second Ctrl-C even while one long operation, such as a backward pass, keeps Python from handlers.
+
+    The interpreter writes the number of each signal to a pipe the moment it comes; a thread waits at the other end.
+    """
+
+    def __init__(self) -> None:
+        self._end, self._start = os.pipe()
+        os.set_blocking(self._start, False)
+        self._before = signal.set_wakeup_fd(self._start, warn_on_full_buffer=False)
+        os.register_at_fork(after_in_child=self._forget)  # a signal to a worker is none to this process
+        threading.Thread(target=self._wait, name="second Ctrl-C", daemon=True).start()
+
+    def _wait(self) -> None:
+        is_first = True
+        while number := os.read(self._end, 1):
+            if number[0] == signal.SIGINT and not is_first:
+                os._exit(128 + signal.SIGINT)
+            is_first = is_first and number[0] not in SIGNALS
+        os.close(self._end)
+
+    def close(self) -> None:
+        """Gives the pipe back, and with it the thread."""
+        signal.set_wakeup_fd(self._before)
+        os.close(self._start)
+        self._start = -1
+
+    def _forget(self) -> None:
+        if self._start >= 0:
+            signal.set_wakeup_fd(-1)

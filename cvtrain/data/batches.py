@@ -5,7 +5,9 @@ Knows nothing of augmentation or models. Both ways yield the same batches: the n
 
 from __future__ import annotations
 
+import os
 import signal
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -180,6 +182,18 @@ class _ReadChunk(Dataset):
 
 
 def _start_worker(_worker: int) -> None:
-    """A worker leaves Ctrl-C to the main process, and needs one thread only."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """A worker leaves signals to the whole process group to the main process; it needs one thread only."""
+    for name in ("SIGINT", "SIGHUP", "SIGUSR1", "SIGUSR2"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_end_when_parent_says_so, daemon=True).start()
     torch.set_num_threads(1)
+
+
+def _end_when_parent_says_so() -> None:
+    """A worker that ended at anybody's SIGTERM would look like a crash to a main process that is about to save."""
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)
