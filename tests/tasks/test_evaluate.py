@@ -3,6 +3,7 @@ import json
 import shutil
 
 import pytest
+from PIL import Image
 
 import cvtrain
 from cvtrain.cli import dispatch, exit_code_of
@@ -125,6 +126,8 @@ def test_folder_may_have_moved_and_hold_other_images(evaluate, tmp_path, write_i
     result, _, _ = evaluate(run)
     assert result.code == 3
     assert "data.root does not exist" in result.errors[0]
+    for path in (moved / "train").rglob("*.png"):  # other training images: the checkpoint rules the normalisation
+        Image.new("RGB", (16, 16), "black").save(path)
     _, card, rows = evaluate(run, f"data.root={moved}")
     assert card["test"] == before
     assert rows[0]["image"] == "test/cat/0.png"
