@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from cvtrain.arguments import Arguments, parse_arguments
-from cvtrain.config import config_dir
+from cvtrain.config import config_dir, masked
 from cvtrain.engine import runtime
-from cvtrain.errors import ConfigError, CvtrainError
+from cvtrain.errors import ConfigError, CvtrainError, JobsFailedError
 from cvtrain.help import GROUPS, help_text
 from cvtrain.signals import StopRequest
 
@@ -100,7 +100,8 @@ def run_hydra(arguments: list[str]) -> None:
 
     Raises:
         ConfigError: A value of the sweep is wrong, or Hydra's own settings are.
-        SystemExit: A job failed, or a signal ended it.
+        JobsFailedError: Some jobs failed.
+        SystemExit: A signal ended a job.
     """
     import hydra
     from hydra.errors import HydraException
@@ -155,7 +156,7 @@ class _Jobs:
 
         words = list(HydraConfig.get().overrides.task)
         self.num_done += 1
-        name = " ".join(word.lstrip("+") for word in words)
+        name = " ".join(_without_secrets(word) for word in words)
         of_all = f" of {self.num_jobs}" if self.num_jobs else ""
         Console().say()
         Console().say(f"job {self.num_done}{of_all}: {name}")
@@ -168,18 +169,22 @@ class _Jobs:
         return results[0] if results else float("nan")
 
     def finish(self) -> None:
-        """Says which jobs failed.
+        """Says how many jobs are done.
 
         Raises:
-            SystemExit: With the exit code of the first that did.
+            JobsFailedError: Some are not.
         """
-        from cvtrain.console import Console, print_error
+        from cvtrain.console import Console
 
         Console().say()
         Console().say(f"{self.num_done - len(self.failures)} of {self.num_done} jobs done")
         if self.failures:
-            print_error([f"failed with exit code {code}: {name}" for name, code in self.failures])
-            sys.exit(self.failures[0][1])
+            raise JobsFailedError(self.failures)
+
+
+def _without_secrets(word: str) -> str:
+    key, _, value = word.lstrip("+").partition("=")
+    return f"{key}={masked(value, key)}"
 
 
 def _is_hydras(word: str) -> bool:

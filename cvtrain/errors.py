@@ -9,6 +9,7 @@ Knows nothing of consoles, configs or torch: raising is all that happens here.
     ├── OutputError              4   a run folder that cannot be made or written
     ├── DivergedError            5   the loss or a weight is no longer finite
     ├── MemoryLimitError         6   the device has no room for a step
+    ├── JobsFailedError        1..6   some jobs of a multirun, each told of when it failed
     └── InterruptedBySignal  128+N   stopped by signal N after saving a checkpoint
 """
 
@@ -80,6 +81,18 @@ class MemoryLimitError(CvtrainError):
     """Out of memory, with the batch size to try."""
 
     exit_code = 6
+
+
+class JobsFailedError(CvtrainError):
+    """Some jobs of a multirun have failed, and have said why.
+
+    Args:
+        jobs: The words of each failed job, and its exit code.
+    """
+
+    def __init__(self, jobs: Sequence[tuple[str, int]]) -> None:
+        super().__init__("\n".join(f"failed with exit code {code}: {words}" for words, code in jobs))
+        self.exit_code = jobs[0][1]
 
 
 class InterruptedBySignal(CvtrainError):  # noqa: N818 - an interruption is no error of anybody's

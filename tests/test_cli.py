@@ -1,0 +1,201 @@
+"""The command as a process: its flags, its exit codes, what it loads, and runs of many values."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from cvtrain.compose import compose
+
+SAYS_WHAT_WAS_LOADED = """
+import sys
+from cvtrain.cli import main
+try:
+    main(sys.argv[1:])
+finally:
+    heavy = {"torch", "torchvision", "timm", "matplotlib", "scipy", "PIL", "numpy", "rich", "tqdm"} & set(sys.modules)
+    print("LOADED", sorted(heavy))
+"""
+
+
+def runs_below(folder: Path) -> list[dict]:
+    return [json.loads(path.read_text()) for path in sorted(folder.rglob("run.json"))]
+
+
+# ----------------------------------------------------------------------------------------------------- quick flags
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        ("--help", 0),
+        ("-h", 0),
+        ("--version", 0),
+        ("--cfg job model=vgg16", 0),
+        ("optimizer.lrr=1", 2),
+        ("model=vgg61 optimizer.lr=x trainer.device=gpu", 2),
+        ("--epochs 3", 2),
+        ("resume=nowhere", 4),
+        ("-sc install=bash", 0),
+        ("--multirun optimizer.lrr=1,2", 2),
+    ],
+)
+def test_help_versions_configs_and_mistakes_load_no_torch(words, code, process):
+    result = process(*words.split(), program=("-c", SAYS_WHAT_WAS_LOADED))
+    assert result.code == code, result.errors
+    assert result.out.splitlines()[-1] == "LOADED []"
+
+
+def test_module_and_console_script_are_the_same_command(process):
+    script = Path(sys.executable).with_name("cvtrain")
+    by_module = process("--help")
+    assert by_module.code == 0
+    assert by_module.errors == []
+    if not script.exists():
+        pytest.skip("the console script is not installed beside this Python")
+    by_script = subprocess.run([script, "--help"], capture_output=True, text=True, timeout=60)
+    assert (by_script.returncode, by_script.stdout) == (0, by_module.out)
+
+
+def test_version_names_what_results_depend_on(command):
+    result = command("--version")
+    assert [word for word in ("cvtrain", "python", "torch", "torchvision") if word not in result.out] == []
+
+
+def test_shell_completion_offers_options(process):
+    script = process("-sc", "install=bash")
+    assert script.code == 0
+    assert "complete " in script.out
+    asked = process("-sc", "query=bash", COMP_LINE="cvtrain model=vgg1")
+    assert {"model=vgg11", "model=vgg16_bn"} <= set(asked.out.split())
+
+
+# -------------------------------------------------------------------------------------------------------- --cfg job
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "",
+        "experiment=smoke model=vgg11_bn data=cifar10 optimizer.lr=0.3 augment=mixup name=x",
+        "task=summary model=timm model.kwargs={drop_rate:0.1}",
+        "trainer.early_stopping.patience=3 trainer.steps=9 loss=focal loss.class_weights=[1,2] seed=4",
+    ],
+)
+def test_printed_config_composes_to_the_same_again(words, command):
+    printed = command("--cfg", "job", *words.split())
+    assert printed.code == 0, printed.errors
+    Path("own").mkdir()
+    Path("own/again.yaml").write_text(printed.out)
+    ours = compose(words.split())
+    again = compose(["--config-dir=own", "--config-name=again"])
+    assert {k: v for k, v in again.items() if k not in ("typed", "choices")} == {
+        k: v for k, v in ours.items() if k not in ("typed", "choices")
+    }
+    assert command("--cfg=job", "--config-dir=own", "--config-name=again").out == printed.out
+
+
+def test_printed_config_masks_secrets(command):
+    printed = command("--cfg", "job", "data=cifar10", "data.mirror=https://me:word@host/x")
+    assert yaml.safe_load(printed.out)["data"]["mirror"] == "https://***@host/x"
+
+
+# --------------------------------------------------------------------------------------------------------- multirun
+
+
+def test_multirun_trains_each_value_in_a_folder_of_its_own(command):
+    result = command("-m", "experiment=smoke", "model=linear,mlp", "++optimizer.lr=0.1", "seed=1")
+    assert result.code == 0, result.errors
+    cards = runs_below(Path("outputs"))
+    assert sorted(card["model"] for card in cards) == ["linear", "mlp"]
+    assert {card["seed"] for card in cards} == {1}
+    assert "job 2 of 2: experiment=smoke model=mlp optimizer.lr=0.1 seed=1" in result.out
+    assert "2 of 2 jobs done" in result.out
+    assert [path.name for path in Path.cwd().iterdir()] == ["outputs"]
+
+
+def test_multirun_goes_on_after_a_failed_job_and_ends_with_its_code(process, tmp_path):
+    result = process("--multirun", "experiment=smoke", "model=linear", "optimizer.lr=1e30,0.01")
+    assert result.code == 5
+    assert sorted(card["status"] for card in runs_below(tmp_path / "outputs")) == ["done", "failed"]
+    assert result.errors[0].startswith("error: diverged: ")
+    assert "failed with exit code 5: experiment=smoke model=linear optimizer.lr=1e+30" in result.errors[-1]
+    assert len(result.errors) <= 6
+    assert "1 of 2 jobs done" in result.out
+
+
+def test_multirun_with_a_wrong_value_starts_no_job(command):
+    result = command("--multirun", "experiment=smoke", "model=linear,vgg61", "optimizer.lr=0.1,-1", "sead=1")
+    assert result.code == 2
+    told = "\n".join(result.errors)
+    assert "model=vgg61" in told
+    assert "optimizer.lr=-1" in told
+    assert told.count("did you mean seed?") == 1
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_multirun_finds_options_and_launchers_of_the_user(command):
+    Path("own/model").mkdir(parents=True)
+    Path("own/model/mine.yaml").write_text("defaults: [mlp, _self_]\nhidden: [3]\n")
+    words = ("experiment=smoke", "model=mine,linear", "hydra/launcher=basic", "--config-dir", "own")
+    result = command("--multirun", *words)
+    assert result.code == 0, result.errors
+    assert sorted(card["model"] for card in runs_below(Path("outputs"))) == ["linear", "mine"]
+    result = command("--multirun", "hydra/launcher=none", "seed=1")
+    assert result.code == 2
+    assert "Could not find 'hydra/launcher/none'" in result.errors[0]
+
+
+def test_multirun_keeps_secrets_out_of_files(command):
+    words = ("experiment=smoke", "model=linear", "seed=1,2", "++data.mirror='https://me:word@host/x'", "data=mnist")
+    assert command("-m", *words, "data.download=false").code == 3
+    assert not [path for path in Path.cwd().rglob("*") if path.is_file() and b"me:word" in path.read_bytes()]
+
+
+# ------------------------------------------------------------------------------------------------- ends of processes
+
+
+def test_reader_that_goes_away_is_no_error(tmp_path):
+    command = f"{sys.executable} -m cvtrain --help | head -1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_internal_error_leaves_its_traceback_in_a_file(command, monkeypatch):
+    import cvtrain.tasks.summary
+
+    def broken(config):
+        raise RuntimeError("first line\nsecond line")
+
+    monkeypatch.setattr(cvtrain.tasks.summary, "run", broken)
+    result = command("task=summary")
+    assert result.code == 1
+    assert result.errors[0] == "error: internal error: RuntimeError: first line"
+    path = Path(result.errors[1].rpartition(" ")[2])
+    assert "second line" in path.read_text()
+    path.unlink()
+
+
+def test_signal_before_training_ends_with_128_and_its_number(tmp_path):
+    code = "import os, signal\nfrom cvtrain import cli\n"
+    code += "print(cli.exit_code_of(lambda: os.kill(os.getpid(), signal.SIGTERM)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=tmp_path)
+    assert done.stdout.strip() == str(128 + signal.SIGTERM)
+    assert done.stderr.startswith("error: stopped by signal 15")
+    assert len(done.stderr.splitlines()) <= 6
+
+
+# ---------------------------------------------------------------------------------------------------- smoke
+
+
+@pytest.mark.parametrize(("model", "loss"), [("lenet", "cross_entropy"), ("resnet18", "squentropy")])
+def test_smoke_runs_whole_in_a_process(model, loss, process, tmp_path):
+    result = process("experiment=smoke", f"model={model}", f"loss={loss}")
+    assert result.code == 0, result.errors
+    assert result.errors == []
+    (card,) = runs_below(tmp_path)
+    assert (card["status"], card["steps"], card["stop_reason"]) == ("done", 4, "finished")
