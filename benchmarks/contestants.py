@@ -96,7 +96,7 @@ def cvtrain(name: str) -> Iterator[int]:
     from cvtrain import build
     from cvtrain.compose import compose
     from cvtrain.console import Console
-    from cvtrain.engine.trainer import Step
+    from cvtrain.engine.events import Step
     from cvtrain.fit import Run
     from cvtrain.outputs import RunDir
     from cvtrain.signals import StopRequest

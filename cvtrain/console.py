@@ -15,7 +15,7 @@ from cvtrain.outputs import printable
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-    from cvtrain.engine.trainer import Evaluation
+    from cvtrain.engine.events import Evaluation
 
 _HEADER = (
     "{blank:{epoch}}  {blank:{step}}  {train:>15}  {val:>15}",

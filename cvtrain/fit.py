@@ -18,9 +18,10 @@ from cvtrain.console import Console
 from cvtrain.engine.averaging import WeightAverage
 from cvtrain.engine.checkpoint import Loaded, list_checkpoints, load_newest, mark_best
 from cvtrain.engine.evaluator import EvaluationResult, evaluate
+from cvtrain.engine.events import Evaluation, Step
 from cvtrain.engine.freezing import freeze
 from cvtrain.engine.selection import Selection
-from cvtrain.engine.trainer import Evaluation, Step, Trainer
+from cvtrain.engine.trainer import Trainer
 from cvtrain.errors import CheckpointError, ConfigError, InterruptedBySignal
 from cvtrain.outputs import RunDir
 from cvtrain.resume import check_same_data, check_same_settings, explained, load_weights

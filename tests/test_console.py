@@ -11,7 +11,7 @@ import threading
 import pytest
 
 from cvtrain.console import Console, duration, percent, print_error
-from cvtrain.engine.trainer import Evaluation
+from cvtrain.engine.events import Evaluation
 
 
 def evaluation(step, *, val=True, **changes):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from cvtrain.engine.trainer import Evaluation
+from cvtrain.engine.events import Evaluation
 
 
 @dataclass(frozen=True)

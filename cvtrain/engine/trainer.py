@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,68 +17,13 @@ from torch import Tensor, nn
 from cvtrain.engine.averaging import WeightAverage
 from cvtrain.engine.device import Compute, memory_limit
 from cvtrain.engine.evaluator import EvaluationResult, image_losses
+from cvtrain.engine.events import Evaluation, Schedule, Step
 from cvtrain.engine.metrics import predicted_classes
 from cvtrain.errors import DivergedError
 from cvtrain.seeding import derive_seed
 
 CHECK_EVERY = 50
 """Steps between looks at whether losses on a GPU were finite: each look waits for the GPU."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """A step was taken.
-
-    Args:
-        step: Steps taken so far, from 1.
-        lr: Learning rate of the first parameter group at this step.
-    """
-
-    step: int
-    lr: float
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """The figures at one evaluation: a row of metrics.csv.
-
-    Args:
-        epoch: Passes over the training images so far; whole at the end of an epoch.
-        step: Steps taken so far.
-        train_loss: Mean over the images since the last evaluation, as they were trained on (augmented).
-        train_accuracy: Of the same images, 0..1.
-        val_loss: Mean over the validation images; None without validation.
-        val_accuracy: 0..1, or None.
-        lr: Learning rate of the last step.
-        seconds: Of training since the last evaluation.
-        images_per_second: While training.
-    """
-
-    epoch: float
-    step: int
-    train_loss: float
-    train_accuracy: float
-    val_loss: float | None
-    val_accuracy: float | None
-    lr: float
-    seconds: float
-    images_per_second: float
-
-
-class Schedule(Protocol):
-    """The learning rate as a factor per step."""
-
-    def factor(self, step: int) -> float:
-        """The factor of step 0, 1, ..."""
-
-    def observe(self, val_loss: float) -> None:
-        """Takes in a validation loss."""
-
-    def state_dict(self) -> dict:
-        """Plain values."""
-
-    def load_state_dict(self, state: dict) -> None:
-        """Takes over a saved state."""
 
 
 @dataclass

@@ -1,7 +1,7 @@
 import pytest
 
+from cvtrain.engine.events import Evaluation
 from cvtrain.engine.selection import Best, Selection
-from cvtrain.engine.trainer import Evaluation
 
 
 def evaluation(step, *, accuracy=None, loss=None, epoch=None):

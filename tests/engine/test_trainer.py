@@ -15,8 +15,9 @@ from cvtrain.data.statistics import Normalize, Statistics
 from cvtrain.engine.averaging import WeightAverage
 from cvtrain.engine.device import Compute
 from cvtrain.engine.evaluator import evaluate
+from cvtrain.engine.events import Evaluation, Step
 from cvtrain.engine.freezing import freeze
-from cvtrain.engine.trainer import Evaluation, Step, Trainer
+from cvtrain.engine.trainer import Trainer
 from cvtrain.errors import DivergedError, MemoryLimitError
 from cvtrain.losses import CrossEntropy
 from cvtrain.schedulers import Constant, Cosine
