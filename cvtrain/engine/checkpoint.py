@@ -127,11 +127,11 @@ def mark_best(checkpoint: CheckpointFile) -> CheckpointFile:
         with contextlib.suppress(FileExistsError):
             _link(checkpoint.path, path)
         sync_folder(folder)
-        for old in list_checkpoints(folder, "best"):
-            if old.path != path:
-                old.path.unlink(missing_ok=True)
     except OSError as error:
         raise OutputError(f"{path.name} could not be made in {folder}: {error.strerror}") from error
+    for old in list_checkpoints(folder, "best"):
+        if old.path != path:
+            _remove(old)
     return CheckpointFile(path, "best", checkpoint.step, checkpoint.digest)
 
 
@@ -155,8 +155,12 @@ def prune(newest: CheckpointFile, *, keep: int) -> None:
     earlier = [file for file in files if file.step != newest.step]
     same_step = [file for file in files if file.step == newest.step and file.path != newest.path]
     for old in same_step + earlier[: len(earlier) + 1 - keep]:
-        with contextlib.suppress(OSError):
-            old.path.unlink()
+        _remove(old)
+
+
+def _remove(file: CheckpointFile) -> None:
+    with contextlib.suppress(OSError):
+        file.path.unlink()
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -196,7 +196,7 @@ def end_of():
 
     def end(run):
         step = read_checkpoint(list_checkpoints(run / "checkpoints", "step")[-1].path)
-        (best,) = list_checkpoints(run / "checkpoints", "best")
+        best = list_checkpoints(run / "checkpoints", "best")[-1]
         found = {f"{key}": state_hash(value) for key, value in parts(step)}
         found["best"] = state_hash(read_checkpoint(best.path)["trainer"])
         found["metrics.csv"] = metrics_without_times(run)
