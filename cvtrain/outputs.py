@@ -113,7 +113,7 @@ class RunDir:
             self.close()
             raise OutputError(f"cannot write to {self.path}: {error.strerror}") from None
         # A worker that outlives a killed process for some seconds must not keep its lock.
-        os.register_at_fork(after_in_child=self.close)
+        os.register_at_fork(after_in_child=self._forget_lock)
 
     def discard(self) -> None:
         """Removes the folder of a run that never started, and those above it that were made for it alone."""
@@ -124,6 +124,11 @@ class RunDir:
 
     def close(self) -> None:
         """Gives the lock back."""
+        if self._lock is not None:
+            fcntl.flock(self._lock, fcntl.LOCK_UN)
+            self._forget_lock()
+
+    def _forget_lock(self) -> None:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None

@@ -1,0 +1,130 @@
+import os
+import signal
+import threading
+import time
+
+import pytest
+
+from cvtrain.errors import InterruptedBySignal
+from cvtrain.signals import SIGNALS, Interruption, StopRequest
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_signal_is_remembered_while_a_loop_listens(number):
+    with StopRequest() as stop:
+        stop.listening = True
+        assert not stop
+        signal.raise_signal(number)
+        assert stop
+        assert stop.signum == number
+        signal.raise_signal(signal.SIGTERM)
+        assert stop.signum == number, "the first counts"
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_signal_is_raised_while_nothing_listens(number):
+    with pytest.raises(InterruptedBySignal, match=rf"stopped by signal {int(number)} \(SIG") as raised, StopRequest():
+        signal.raise_signal(number)
+    assert raised.value.exit_code == 128 + number
+
+
+def test_signal_is_no_exception_that_a_reader_of_foreign_files_could_take_for_damage():
+    def read():
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except Exception:
+            return "damaged"
+
+    with pytest.raises(InterruptedBySignal), StopRequest():
+        read()
+    assert not issubclass(Interruption, Exception)
+
+
+def test_handlers_and_wakeup_are_put_back():
+    before = [signal.getsignal(number) for number in SIGNALS]
+    threads = threading.active_count()
+    with StopRequest() as outer:
+        during = [signal.getsignal(number) for number in SIGNALS]
+        with StopRequest() as inner:
+            inner.listening = True
+            signal.raise_signal(signal.SIGTERM)
+        assert inner
+        assert not outer
+        assert [signal.getsignal(number) for number in SIGNALS] == during
+    assert [signal.getsignal(number) for number in SIGNALS] == before
+    fd = signal.set_wakeup_fd(-1)
+    signal.set_wakeup_fd(fd)
+    assert fd == -1
+    end = time.monotonic() + 10
+    while threading.active_count() > threads and time.monotonic() < end:
+        time.sleep(0.01)
+    assert threading.active_count() <= threads
+
+
+def test_another_thread_can_hold_a_request_that_no_signal_reaches():
+    found = []
+
+    def hold():
+        with StopRequest() as stop:
+            found.append(bool(stop))
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    thread.join()
+    assert found == [False]
+
+
+def wait_for(pid):
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def in_child(action):
+    """Runs something in a copy of this process and returns its exit code."""
+    pid = os.fork()
+    if not pid:
+        code = 99
+        try:
+            code = action()
+        finally:
+            os._exit(code)
+    return wait_for(pid)
+
+
+@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
+def test_second_interrupt_ends_the_process_at_once(first):
+    def interrupted_twice():
+        with StopRequest() as stop:
+            stop.listening = True
+            signal.raise_signal(first)
+            signal.raise_signal(signal.SIGINT)
+            time.sleep(10)
+        return 0
+
+    assert in_child(interrupted_twice) == 130
+
+
+def test_second_signal_of_another_kind_lets_the_save_end():
+    def stopped_twice():
+        with StopRequest() as stop:
+            stop.listening = True
+            signal.raise_signal(signal.SIGUSR1)
+            signal.raise_signal(signal.SIGTERM)
+            time.sleep(0.2)
+        return 7
+
+    assert in_child(stopped_twice) == 7
+
+
+def test_signals_to_a_forked_worker_reach_neither_it_nor_this_process():
+    with StopRequest() as stop:
+        stop.listening = True
+
+        def signalled():
+            for number in (signal.SIGINT, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP):
+                signal.raise_signal(number)
+            return 5 if not stop else 6
+
+        assert in_child(signalled) == 5
+        assert in_child(lambda: signal.raise_signal(signal.SIGTERM)) == -signal.SIGTERM, "it can be terminated"
+        time.sleep(0.05)
+        assert not stop
