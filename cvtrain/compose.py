@@ -14,10 +14,10 @@ from typing import Any, ClassVar
 
 from cvtrain import schema, targets
 from cvtrain.arguments import FLAGS, Arguments, parse_arguments
-from cvtrain.config import Config, check_root_config, config_dir, user_config_dir
+from cvtrain.config import TRAINED_GROUPS, Config, check_root_config, config_dir, user_config_dir
 from cvtrain.errors import ConfigError
 from cvtrain.help import GROUPS, options_of, options_with
-from cvtrain.inheritance import TRAINED_GROUPS, resumed_config, set_one_length, take_over, trained_config
+from cvtrain.inheritance import resumed_config, set_one_length, take_over, trained_config
 from cvtrain.suggestions import nearest, no_value, unknown_flag, unknown_key, unknown_option, unresolved
 
 _TASKS_OF_TRAINED_MODELS = ("evaluate", "predict")

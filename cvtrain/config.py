@@ -21,6 +21,28 @@ Config = dict[str, Any]
 RUN_ONLY_KEYS = ("name", "output_dir", "resume", "plugins", "typed")
 """Keys that say how a command is run and change no result: left out of the hash of a config."""
 
+RESUME_MAY_CHANGE = (
+    "trainer.epochs",
+    "trainer.steps",
+    "trainer.device",
+    "trainer.eval_batch_size",
+    "trainer.early_stopping.patience",
+    "trainer.checkpoint.every_minutes",
+    "trainer.checkpoint.keep",
+    "data.root",
+    "data.loader",
+    "data.num_workers",
+    "data.cache_dir",
+    "data.memory_limit_gb",
+    "data.download",
+    "data.mirror",
+    "plugins",
+)
+"""What a command that resumes may set anew: length, place and speed, but nothing that defines the run."""
+
+TRAINED_GROUPS = ("data", "augment", "model", "loss", "optimizer", "scheduler", "trainer")
+"""The groups whose settings a trained model brings along."""
+
 _SECRET = re.compile(r"(^|[._-])(api_?key|token|secret|passw(or)?d|credentials?)($|[._-])", re.IGNORECASE)
 _URL_PASSWORD = re.compile(r"(?<=://)([^/\s:@]+):([^/\s@]+)(?=@)")
 

@@ -11,30 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from cvtrain import schema
-from cvtrain.config import Config, load_config
+from cvtrain.config import RESUME_MAY_CHANGE, TRAINED_GROUPS, Config, load_config
 from cvtrain.suggestions import unknown_key
-
-RESUME_MAY_CHANGE = (
-    "trainer.epochs",
-    "trainer.steps",
-    "trainer.device",
-    "trainer.eval_batch_size",
-    "trainer.early_stopping.patience",
-    "trainer.checkpoint.every_minutes",
-    "trainer.checkpoint.keep",
-    "data.root",
-    "data.loader",
-    "data.num_workers",
-    "data.cache_dir",
-    "data.memory_limit_gb",
-    "data.download",
-    "data.mirror",
-    "plugins",
-)
-"""What a command that resumes may set anew: length, place and speed, but nothing that defines the run."""
-
-TRAINED_GROUPS = ("data", "augment", "model", "loss", "optimizer", "scheduler", "trainer")
-"""The groups whose settings a trained model brings along."""
 
 
 def resumed_config(

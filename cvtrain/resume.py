@@ -14,10 +14,9 @@ import torch
 from torch import nn
 
 from cvtrain import schema
-from cvtrain.config import Config, masked
+from cvtrain.config import RESUME_MAY_CHANGE, TRAINED_GROUPS, Config, masked
 from cvtrain.data.facts import DataFacts
 from cvtrain.errors import CheckpointError, ConfigError, CvtrainError, DivergedError
-from cvtrain.inheritance import RESUME_MAY_CHANGE, TRAINED_GROUPS
 
 
 def check_same_settings(saved: Mapping[str, Any], config: Config) -> None:
