@@ -271,6 +271,28 @@ def test_save_that_fails_at_any_call_leaves_the_older_checkpoint_and_nothing_els
     assert len(list_checkpoints(tmp_path, "best")) == 1
 
 
+def test_every_byte_is_on_the_disk_before_its_name_and_every_name_before_it_is_relied_on(tmp_path, monkeypatch):
+    called = []
+
+    def recorded(name, real):
+        def call(*args, **kwargs):
+            called.append(name)
+            return real(*args, **kwargs)
+
+        return call
+
+    for name in (*CALLS, "unlink"):
+        monkeypatch.setattr(os, name, recorded(name, getattr(os, name)))
+    mark_best(save_checkpoint(tmp_path, state(1), step=1, sync_first=lambda: called.append("rows")))
+    assert called == [
+        *("rows", "open", "write", "fsync", "rename", "open", "fsync"),  # the last two: the folder
+        *("link", "open", "fsync"),
+    ]
+    called.clear()
+    mark_best(save_checkpoint(tmp_path, state(2), step=2))
+    assert called[-4:] == ["link", "open", "fsync", "unlink"], "the old best goes last"
+
+
 def test_error_of_a_save_says_where_and_why(tmp_path, monkeypatch):
     Faulty(monkeypatch, number=errno.ENOSPC, first=2, last=2)
     with pytest.raises(OutputError, match=r"checkpoint of step 2 could not be written .* No space left") as raised:

@@ -11,7 +11,7 @@ import torch
 from cvtrain import build
 from cvtrain.compose import compose
 from cvtrain.console import Console
-from cvtrain.engine.checkpoint import list_checkpoints, load_newest
+from cvtrain.engine.checkpoint import list_checkpoints, load_newest, save_checkpoint
 from cvtrain.errors import InterruptedBySignal
 from cvtrain.fit import Run
 from cvtrain.outputs import RunDir
@@ -280,3 +280,65 @@ def test_runs_started_at_once_get_folders_of_their_own(servers, words, tmp_path)
     assert len(runs) == 6
     assert all(one.code == 0 for two in ended for one in two)
     assert all((run / "metrics.csv").read_text().count("\n") == 2 for run in runs)
+
+
+def without_precision(state):
+    del state["precision"]
+
+
+def with_nan(state):
+    next(iter(state["trainer"]["model"].values())).fill_(float("nan"))
+
+
+def of_another_model(state):
+    weights = state["trainer"]["model"]
+    weights[next(iter(weights))] = torch.zeros(3, 3)
+
+
+def with_words_for_numbers(state):
+    state["trainer"]["sums"]["num_images"] = "many"
+    state["seconds"] = "long"
+
+
+def with_list_for_dictionary(state):
+    state["trainer"] = [state["trainer"]]
+
+
+@pytest.mark.parametrize(
+    "change", [without_precision, with_nan, of_another_model, with_words_for_numbers, with_list_for_dictionary]
+)
+def test_checkpoint_that_is_whole_but_wrong_is_refused(change, finished):
+    run, resume = finished
+    folder = run / "checkpoints"
+    state = load_newest(folder).state
+    change(state)
+    save_checkpoint(folder, state, step=15)
+    before = contents(run)
+    ended = resume("trainer.steps=20")
+    assert ended.code == 4, ended.stderr
+    assert "step-000000015" in ended.stderr
+    assert len(ended.stderr.splitlines()) <= 6
+    assert contents(run) == before
+
+
+def test_second_name_of_the_best_is_made_again(finished, read_card):
+    run, resume = finished
+    (best,) = list_checkpoints(run / "checkpoints", "best")
+    assert best.step == read_card(run)["best"]["step"] == 14
+    best.path.unlink()  # as after a kill between the two names
+    (run / "run.json").write_text((run / "run.json").read_text().replace('"done"', '"running"'))
+    assert resume().code == 0
+    assert list_checkpoints(run / "checkpoints", "best") == [best]
+
+
+def test_missing_best_checkpoint_is_told(finished):
+    run, resume = finished
+    folder = run / "checkpoints"
+    newest = load_newest(folder)
+    for path in [newest.path, *folder.glob("best-*")]:
+        path.unlink()
+    save_checkpoint(folder, {**newest.state, "is_best": False}, step=14)
+    (run / "run.json").write_text((run / "run.json").read_text().replace('"done"', '"running"'))
+    ended = resume()
+    assert ended.code == 4
+    assert "there is no best checkpoint" in ended.stderr
