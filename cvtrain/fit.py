@@ -91,7 +91,9 @@ class Run:
             with explained(checkpoint.path):
                 check_same_settings(checkpoint.state["config"], config)
                 check_same_data(checkpoint.state["facts"], self.facts)
-                self._assemble(checkpoint.state["precision"])
+                precision = checkpoint.state["precision"]
+            self._assemble(precision)
+            with explained(checkpoint.path):
                 self._restore(checkpoint.state)
             self._go_on_from(checkpoint)
         else:

@@ -16,6 +16,7 @@ from torch import nn
 from cvtrain import schema
 from cvtrain.config import RESUME_MAY_CHANGE, TRAINED_GROUPS, Config, masked
 from cvtrain.data.facts import DataFacts
+from cvtrain.engine.device import is_out_of_memory
 from cvtrain.errors import CheckpointError, ConfigError, CvtrainError, DivergedError
 
 
@@ -74,6 +75,8 @@ def explained(path: Path) -> Iterator[None]:
     except CvtrainError:
         raise
     except (RuntimeError, KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
+        if is_out_of_memory(error):
+            raise
         raise CheckpointError(f"{path} does not fit this run: {first_line(error)}") from error
 
 

@@ -94,13 +94,22 @@ def test_run_stopped_in_any_step_ends_like_uninterrupted_run(words, stage, end_o
         ["scheduler=one_cycle", "augment=strong", "loss.label_smoothing=0.1", "trainer.ema=null"],
         ["augment=cutmix", "trainer.freeze=['*bias']", "trainer.early_stopping.restore_best=false"],
         ["data.val_fraction=0", "trainer.early_stopping.patience=null", "scheduler=constant", "optimizer=muon"],
-        ["trainer.early_stopping.patience=1", "trainer.early_stopping.metric=val_loss", "scheduler.patience=0"],
+        [
+            "trainer.early_stopping.patience=3",
+            "trainer.early_stopping.metric=val_loss",
+            "trainer.early_stopping.min_delta=0.15",
+            "scheduler.patience=0",
+            "scheduler.min_delta=0.1",
+            "trainer.evaluate_every=2",
+        ],
     ],
     ids=lambda settings: settings[0],
 )
 def test_run_stopped_in_every_step_ends_like_uninterrupted_run(settings, words, stage, end_of):
     whole, stopped = (stage(words(*settings, steps=20), name=name) for name in ("whole", "stopped"))
     expected = whole.go()
+    if "trainer.early_stopping.patience=3" in settings:
+        assert expected.stop_reason == "early_stopping"
     for k in range(1, expected.num_steps + 1):
         assert stopped.go(signal_at=k) == stopped_at(k)
     result = stopped.go()
