@@ -29,12 +29,12 @@ Usage:
 Examples:
   cvtrain                                             train on the digits inside the package: seconds on a CPU
   cvtrain model=vgg16_bn data=cifar10                 a bigger network on a bigger data set
-  cvtrain data=image_folder data.root=photos trainer.epochs=50   your own images, one folder per class
-  cvtrain optimizer=adamw optimizer.lr=3e-4 seed=1    any value of any group
+  cvtrain data=image_folder data.root=photos          your own images, one folder per class
+  cvtrain optimizer=adamw trainer.epochs=50 seed=1    any value of any group
   cvtrain resume=outputs/train/digits-lenet/<run>     continue a stopped run, exactly where it was
-  cvtrain task=predict checkpoint=<run> input=photos/ classify pictures with a trained model
+  cvtrain task=predict checkpoint=<run> input=photos  classify pictures with a trained model
 
-Groups and their options:
+Groups and their options (the default in brackets):
 """
 
 _TAIL = """
@@ -44,6 +44,7 @@ Flags:
   --cfg job             print the config that a command would use, and do nothing
   --multirun            run every combination of comma-separated values: optimizer.lr=0.1,0.01
   --config-dir DIR      options of your own: DIR/model/mine.yaml becomes model=mine
+  --config-name NAME    a root config of your own: DIR/NAME.yaml, which begins with defaults: [config, _self_]
 
 Exit codes: 0 done, 1 internal error, 2 config, 3 data, 4 checkpoint or output, 5 diverged, 6 out of memory,
 128+N stopped by signal N (resumable).
@@ -76,11 +77,20 @@ def _natural(word: str) -> tuple[str, int, str]:
     return name.rstrip("0123456789"), int(digits or 0), word
 
 
+def _defaults(config_dir: Path) -> dict[str, str]:
+    """The option of each group that is taken when none is typed."""
+    import yaml
+
+    entries = yaml.safe_load((config_dir / "config.yaml").read_text(encoding="utf-8"))["defaults"]
+    return {group: option for entry in entries if isinstance(entry, dict) for group, option in entry.items()}
+
+
 def help_text(config_dir: Path) -> str:
     """The whole help page."""
-    lines = []
+    defaults, lines = _defaults(config_dir), []
     for group, meaning in GROUPS.items():
         lines.append(f"  {group + '=':<12}{meaning}")
-        options = " ".join(options_of(group, config_dir))
+        names = (f"[{o}]" if o == defaults.get(group) else o for o in options_of(group, config_dir))
+        options = " ".join(names)
         lines += textwrap.wrap(options, width=98, initial_indent=" " * 16, subsequent_indent=" " * 16)
     return _HEAD + "\n".join(lines) + "\n" + _TAIL.format(configs=config_dir)
