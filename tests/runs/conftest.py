@@ -34,7 +34,7 @@ TIMES = {"seconds", "images_per_second"}
 """What no two runs share, wherever it stands; the length of metrics.csv depends on it."""
 
 # A process that has loaded everything once and is copied for each run: a run of its own starts in 2 ms, not 2 s.
-# A copy can be killed, or made to see an error, at its N-th call of the functions that write.
+# A copy can be killed, sent a signal, or made to see an error, at its N-th call of the functions that write.
 SERVER = """
 import contextlib, errno, io, itertools, json, os, signal, sys
 from cvtrain import cli
@@ -54,6 +54,9 @@ def install(fault, counted):
                     if name == "write":
                         real(args[0], bytes(args[1])[: len(args[1]) // 2])
                     os.kill(os.getpid(), signal.SIGKILL)
+                if fault["kind"].startswith("SIG"):
+                    signal.raise_signal(getattr(signal, fault["kind"]))
+                    return real(*args, **kwargs)
                 raise OSError(getattr(errno, fault["kind"]), os.strerror(getattr(errno, fault["kind"])))
             return real(*args, **kwargs)
         return call

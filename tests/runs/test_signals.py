@@ -84,6 +84,41 @@ def test_every_signal_saves_and_the_run_resumes_exactly(
         assert read_card(run)["status"] == "done"
 
 
+def test_signal_at_any_call_that_writes_stops_the_run_resumably(servers, words, only_run, end_of, read_card, tmp_path):
+    command = words("trainer.checkpoint.every_minutes=100", steps=6, every=3)
+    whole = servers[0](command, cwd=tmp_path / "whole")
+    expected = end_of(only_run(tmp_path / "whole"))
+    codes = []
+
+    def stop(server, call):
+        number, cwd = SIGNALS[call % len(SIGNALS)], tmp_path / str(call)
+        ended = server(command, cwd=cwd, kind=number.name, first=call, last=call)
+        codes.append(ended.code)
+        assert_short(ended.stderr)
+        run = only_run(cwd)
+        if run is None or not (run / "config.yaml").exists():
+            assert ended.code == 128 + number
+            return
+        card = read_card(run)
+        if ended.code == 0:  # it came when all was done
+            assert card["status"] == "done"
+        else:
+            assert (ended.code, card["status"], card["stop_reason"]) == (128 + number, "stopped", "signal")
+            resumed = server([f"resume={run}"], cwd=cwd)
+            assert resumed.code == 0, resumed.stderr
+        assert end_of(run) == expected, (call, whole.calls[call - 1])
+        assert [path.name for path in run.rglob(".*") if path.name != ".lock"] == []
+
+    def every_second(first):
+        for call in range(1 + first, len(whole.calls) + 1, 2):
+            stop(servers[first], call)
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(every_second, range(2)))
+    assert len(codes) >= 35
+    assert codes.count(0) <= 6
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signal_while_modules_are_loaded_ends_without_traceback(number, words, start, tmp_path):
     with start(words(steps=STEPS), cwd=tmp_path) as process:
@@ -154,6 +189,7 @@ def test_killed_run_with_workers_can_be_continued_at_once(words, start, images, 
     ended = server([f"resume={run}", f"trainer.steps={step + 2}", "data.num_workers=0"], cwd=tmp_path)
     assert ended.code == 0, ended.stderr
     wait(lambda: not any(is_alive(pid) for pid in workers), seconds=10)
+    assert not [path for pid in workers for path in Path("/dev/shm").glob(f"torch_{pid}_*")]
 
 
 def test_second_interrupt_leaves_at_once_and_the_run_can_be_continued(words, start, server, only_run, tmp_path):
