@@ -71,8 +71,7 @@ def _trial_problems(config: Config) -> list[str]:
     num_outputs = loss_fn.num_outputs if loss_fn is not None else facts.num_classes
     with torch.device("meta"):  # where tensors have shapes and no numbers, and no weights are fetched
         network = attempt(lambda: build.model(config, facts, num_outputs=num_outputs))
-        if network is not None:
-            attempt(lambda: freeze(network, config["trainer"]["freeze"]))
+        if network is not None and attempt(lambda: freeze(network, config["trainer"]["freeze"])) is not None:
             attempt(lambda: build.optimizer(config, network, device=torch.device("cpu")))
     return problems
 

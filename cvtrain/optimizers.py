@@ -58,7 +58,7 @@ def build_optimizer(
     """
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not parameters:
-        raise ConfigError("all parameters are frozen: there is nothing to optimize", hint="set trainer.freeze=null")
+        raise ConfigError("all parameters are frozen: there is nothing to optimize", hint="set trainer.freeze=[]")
     options = {name: _plain(value) for name, value in options.items()}
     _check_options(optimizer_class, {**options, "weight_decay": weight_decay})
     if device_type in FUSED_DEVICES.get(optimizer_class, ()):

@@ -280,8 +280,11 @@ def cross_checks(settings: Settings) -> list[str]:
     batch_size, parts = trainer.get("batch_size"), trainer.get("accumulate")
     if COUNT.problem(batch_size) is None and COUNT.problem(parts) is None and parts > batch_size:
         problems.append(f"trainer.accumulate={parts}: cannot part a batch of {batch_size}")
-    if patience is not None and data.get("val_fraction") == 0:
-        problems.append("trainer.early_stopping.patience needs validation images: data.val_fraction is 0")
+    # Folders of images, which have a loader, may bring validation images of their own.
+    if data.get("val_fraction") == 0 and "loader" not in data:
+        needing = ["trainer.early_stopping.patience"] if patience is not None else []
+        needing += ["scheduler=plateau"] if "min_factor" in scheduler else []
+        problems += [f"{what} needs validation images: data.val_fraction is 0" for what in needing]
     if augment.get("mixup") and augment.get("cutmix"):
         problems.append("augment.mixup and augment.cutmix are both on: choose one")
     if optimizer.get("nesterov") is True and "dampening" in optimizer:

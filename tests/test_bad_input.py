@@ -117,6 +117,8 @@ CLASHES = {
     "trainer.accumulate=9 trainer.batch_size=8": "trainer.accumulate=9: cannot part a batch of 8",
     "augment.mixup=1 augment.cutmix=1": "augment.mixup and augment.cutmix are both on: choose one",
     "trainer.early_stopping.patience=3 data.val_fraction=0": "needs validation images: data.val_fraction is 0",
+    "scheduler=plateau data.val_fraction=0": "scheduler=plateau needs validation images: data.val_fraction is 0",
+    "trainer.freeze=['*']": "trainer.freeze leaves no parameter to train",
     "scheduler.warmup_epochs=1 scheduler.warmup_steps=3": "scheduler.warmup_steps are both set: choose one",
     "optimizer=nesterov optimizer.momentum=0": "optimizer.nesterov=true needs optimizer.momentum > 0",
     "optimizer=sgd optimizer.nesterov=true": "optimizer.nesterov=true needs optimizer.momentum > 0",
@@ -309,7 +311,7 @@ def test_wrong_checkpoints_end_with_4(task, command):
     Path("folder").mkdir()
     for checkpoint, message in {
         "nowhere": "checkpoint=nowhere: there is no such file or folder",
-        "page.ckpt": "page.ckpt is not a checkpoint of cvtrain",
+        "page.ckpt": "page.ckpt is not a checkpoint of cvtrain: it is a web page",
         "folder": "checkpoint=folder: the folder holds no checkpoint",
     }.items():
         words = [f"checkpoint={checkpoint}"] + (["input=page.ckpt"] if task == "predict" else [])

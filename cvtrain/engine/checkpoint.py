@@ -211,8 +211,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     except MemoryError:
         raise
     except Exception as error:  # a foreign file makes the reader fail in any way
-        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-        raise _DamagedError(f"{path} is not a checkpoint of cvtrain: {reason}") from None
+        raise _DamagedError(f"{path} is not a checkpoint of cvtrain: {_what_it_is(data, error)}") from None
     if not isinstance(state, dict) or not isinstance(state.get("format"), int):
         raise _DamagedError(f"{path} is not a checkpoint of cvtrain: it has no format number")
     if state["format"] != FORMAT:
@@ -221,6 +220,20 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             f" this version of cvtrain reads format {FORMAT}"
         )
     return state
+
+
+def _what_it_is(data: bytes, error: Exception) -> str:
+    """What a file that cannot be loaded seems to be, in words of ours where we have them."""
+    start = data[:64].lstrip().lower()
+    if not data:
+        return "it is empty"
+    if start.startswith((b"<!doctype html", b"<html")):
+        return "it is a web page"
+    if not data.startswith(b"PK\x03\x04"):
+        return "it is no file of torch.save"
+    if "Weights only load failed" in str(error):
+        return "it holds more than tensors and plain values"
+    return str(error).splitlines()[0][:120] if str(error) else type(error).__name__
 
 
 def load_newest(folder: Path, kind: str = "step", *, set_aside: bool = True) -> Loaded | None:
