@@ -140,19 +140,20 @@ class Classifier:
         ]
 
 
-def load(checkpoint: str | Path, *, device: str = "auto") -> Classifier:
+def load(checkpoint: str | Path, *, device: str = "auto", plugins: Sequence[str] = ()) -> Classifier:
     """Loads a trained model.
 
     Args:
         checkpoint: A run folder (its best weights are taken) or a checkpoint file.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
+        plugins: Packages of your own that the model may come from; a checkpoint cannot name them itself.
 
     Raises:
         CheckpointError: There is none, it is damaged, or it is no checkpoint of cvtrain.
-        ConfigError: The device is not present.
+        ConfigError: The device is not present, or the model comes from a package that is not allowed.
     """
     loaded = find_checkpoint(Path(checkpoint))
-    return from_state(loaded, device=device)
+    return from_state(loaded, device=device, plugins=plugins)
 
 
 def from_state(loaded: Loaded, *, device: str = "auto", plugins: Sequence[str] = ()) -> Classifier:

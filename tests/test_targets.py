@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+import cvtrain
 from cvtrain import targets
 from cvtrain.errors import ConfigError
 from cvtrain.targets import KINDS
@@ -206,13 +207,16 @@ OWN = ["--config-dir", "own", "experiment=smoke", "model=mine", "loss=mine", "da
 def test_model_loss_and_data_of_a_user_train(my_package, command):
     result = command(*OWN, f"plugins=[{my_package}]", "loss.power=1")
     assert result.code == 0, result.errors
-    assert "mine: 2 classes" in result.out or "2 classes" in result.out
+    assert "2 classes" in result.out
     (run,) = Path("outputs/train/mine-mine").iterdir()
     # A trained model of such a package is used only where the package is named again.
     assert command("task=evaluate", f"checkpoint={run}", f"plugins=[{my_package}]").code == 0
     refused = command("task=evaluate", f"checkpoint={run}")
     assert refused.code == 2
     assert "may be named here" in refused.errors[0]
+    assert cvtrain.load(run, plugins=[my_package]).class_names == ("class_000", "class_001")
+    with pytest.raises(ConfigError, match="may be named here"):
+        cvtrain.load(run)
 
 
 def test_package_of_a_user_that_is_not_named_is_not_imported(my_package, command):
