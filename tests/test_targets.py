@@ -238,3 +238,13 @@ def test_broken_package_of_a_user_is_told_of(tmp_path, command):
     result = command("model._target_=broken_package_of_mine.net", "plugins=[broken_package_of_mine]")
     assert result.code == 2
     assert "its module fails: ModuleNotFoundError: No module named 'no_such_thing_at_all'" in result.errors[0]
+
+
+@pytest.mark.parametrize(
+    "argument", ["checkpoint_path", "pretrained_cfg_overlay.file", "pretrained_cfg.url", "cache_dir"]
+)
+def test_further_arguments_of_timm_cannot_name_files(argument, command):
+    Path("evil.pth").write_bytes(b"")
+    result = command("task=summary", "model=timm", f"model.kwargs.{argument}=evil.pth")
+    assert result.code == 2
+    assert f"model.kwargs sets {argument.partition('.')[0]}" in result.errors[0]

@@ -20,6 +20,12 @@ from cvtrain.errors import ConfigError, DataError
 # Transformers whose weights belong to one image size.
 _BUILT_FOR_ONE_SIZE = ("vit_", "maxvit_")
 
+# Set by other options; the last four name files or addresses, which older versions of timm unpickle freely.
+_TAKEN_OF_TIMM = (
+    *("model_name", "pretrained", "num_classes", "in_chans"),
+    *("checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"),
+)
+
 # Nets with auxiliary classifiers return several tensors in training; and they warn unless told how to initialise.
 _ARGUMENTS_OF_AUXILIARY_NETS = {"aux_logits": False, "init_weights": True}
 
@@ -105,7 +111,7 @@ def timm(
             raise ConfigError(
                 f"model=timm needs the package timm ({error})", hint="pip install 'cvtrain[timm]'"
             ) from error
-        _require_free(kwargs, ("model_name", "pretrained", "num_classes", "in_chans"))
+        _require_free(kwargs, _TAKEN_OF_TIMM)
         arguments = {**_timm_facts(name, image_size), **(kwargs or {})}
         arguments.update(num_classes=num_classes, in_chans=in_channels)
         if not pretrained or torch.get_default_device().type == "meta":
@@ -146,7 +152,7 @@ def _require_free(kwargs: Mapping[str, Any] | None, taken: Iterable[str]) -> Non
     clashes = sorted(set(kwargs or {}) & set(taken))
     if clashes:
         raise ConfigError(
-            f"model.kwargs sets {', '.join(clashes)}, which the data or the model's other options set",
+            f"model.kwargs sets {', '.join(clashes)}, which is left to the data and to the model's other options",
             hint="leave it out of model.kwargs",
         )
 
