@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -24,34 +24,10 @@ from cvtrain.engine.selection import Selection
 from cvtrain.engine.trainer import Trainer
 from cvtrain.errors import CheckpointError, ConfigError, InterruptedBySignal
 from cvtrain.outputs import RunDir
+from cvtrain.results import FitResult
 from cvtrain.resume import check_same_data, check_same_settings, explained, load_weights
 from cvtrain.safekeeping import Safekeeping
 from cvtrain.signals import StopRequest, described
-
-
-@dataclass(frozen=True)
-class FitResult:
-    """How a run ended.
-
-    Args:
-        selection: Knows the best evaluation.
-        last: The last evaluation.
-        test: The best weights on the test images.
-        stop_reason: `finished` or `early_stopping`.
-        num_steps: Steps taken.
-        epochs: Passes over the training images.
-        seconds: Of all processes that worked on this run.
-        images_per_second: While training.
-    """
-
-    selection: Selection
-    last: Evaluation | None
-    test: EvaluationResult
-    stop_reason: str
-    num_steps: int
-    epochs: float
-    seconds: float
-    images_per_second: float
 
 
 class Run:
@@ -325,19 +301,3 @@ class Run:
         if best.state["trainer"]["step"] != step:
             raise CheckpointError(f"{best.path} is not the best checkpoint of this run, which was made at step {step}")
         load_weights(self.model, best.state)
-
-
-def card_figures(result: FitResult) -> dict[str, Any]:
-    """What a finished run adds to its run card."""
-    best = asdict(result.selection.best) if result.selection.best else None
-    card: dict[str, Any] = {
-        "steps": result.num_steps,
-        "epochs": result.epochs,
-        "best": best,
-        "stop_reason": result.stop_reason,
-        "seconds": round(result.seconds, 3),
-    }
-    if result.last is not None:
-        card["last"] = asdict(result.last)
-        card["images_per_second"] = round(result.images_per_second, 1)
-    return card

@@ -6,10 +6,11 @@ Knows evaluation results and names; not where they are written.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from cvtrain.engine.evaluator import EvaluationResult
+from cvtrain.engine.events import Evaluation
 from cvtrain.engine.metrics import (
     auroc,
     balanced_accuracy,
@@ -18,8 +19,34 @@ from cvtrain.engine.metrics import (
     macro_f1,
     top_k_accuracy,
 )
+from cvtrain.engine.selection import Selection
 
 PREDICTIONS_HEADER = ("image", "label", "prediction", "probability")
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """How a run ended.
+
+    Args:
+        selection: Knows the best evaluation.
+        last: The last evaluation.
+        test: The best weights on the test images.
+        stop_reason: `finished` or `early_stopping`.
+        num_steps: Steps taken.
+        epochs: Passes over the training images.
+        seconds: Of all processes that worked on this run.
+        images_per_second: While training.
+    """
+
+    selection: Selection
+    last: Evaluation | None
+    test: EvaluationResult
+    stop_reason: str
+    num_steps: int
+    epochs: float
+    seconds: float
+    images_per_second: float
 
 
 def figures(result: EvaluationResult, class_names: tuple[str, ...]) -> dict[str, Any]:
@@ -53,3 +80,19 @@ def prediction_rows(
     columns = zip(images, result.labels.tolist(), result.predictions.tolist(), top, strict=True)
     for image, label, prediction, probability in columns:
         yield image, class_names[label], class_names[prediction], f"{probability:.6g}"
+
+
+def card_figures(result: FitResult) -> dict[str, Any]:
+    """What a finished run adds to its run card."""
+    best = asdict(result.selection.best) if result.selection.best else None
+    card: dict[str, Any] = {
+        "steps": result.num_steps,
+        "epochs": result.epochs,
+        "best": best,
+        "stop_reason": result.stop_reason,
+        "seconds": round(result.seconds, 3),
+    }
+    if result.last is not None:
+        card["last"] = asdict(result.last)
+        card["images_per_second"] = round(result.images_per_second, 1)
+    return card

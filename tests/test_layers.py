@@ -29,8 +29,7 @@ RANKS = [
 KNOW_HYDRA = {"compose", "cli"}
 MAY_PRINT = {"console", "cli"}
 MAX_MODULE_LINES, MAX_FUNCTION_LINES = 320, 60
-LONGER = {"fit": 345}
-"""Modules that may be longer, and why: `fit` is one story, told in the order in which it happens."""
+
 
 SOURCES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts): path.read_text(encoding="utf-8")
@@ -169,16 +168,11 @@ def test_nothing_runs_what_it_reads(name):
 @pytest.mark.parametrize("name", SOURCES)
 def test_modules_and_functions_are_short(name):
     lines = len(SOURCES[name].splitlines())
-    assert lines <= LONGER.get(name, MAX_MODULE_LINES), f"{name}: {lines} lines"
+    assert lines <= MAX_MODULE_LINES, f"{name}: {lines} lines"
     for node in ast.walk(TREES[name]):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             length = node.end_lineno - node.lineno + 1
             assert length <= MAX_FUNCTION_LINES, f"{name}.{node.name}: {length} lines"
-
-
-def test_exceptions_to_the_length_are_still_needed():
-    for name in LONGER:
-        assert len(SOURCES[name].splitlines()) > MAX_MODULE_LINES
 
 
 @pytest.mark.parametrize("name", SOURCES)

@@ -14,7 +14,7 @@ from cvtrain.check import check
 from cvtrain.config import Config, load_config, save_text
 from cvtrain.console import Console, duration, percent
 from cvtrain.engine.checkpoint import Loaded, load_newest, remove_leftovers
-from cvtrain.fit import FitResult, Run, card_figures
+from cvtrain.fit import Run
 from cvtrain.outputs import RunDir
 from cvtrain.record import new_card, recorded
 from cvtrain.signals import StopRequest
@@ -77,7 +77,7 @@ def train(job: Run, card: dict[str, Any], checkpoint: Loaded | None = None) -> f
     result = job.test(stop_reason)
 
     names = prepared.facts.class_names
-    card.update(card_figures(result), test=results.figures(result.test, names))
+    card.update(results.card_figures(result), test=results.figures(result.test, names))
     rows = results.prediction_rows(result.test, prepared.names("test"), names)
     run_dir.write_predictions(results.PREDICTIONS_HEADER, rows)
     say_result(job.console, run_dir, result)
@@ -133,7 +133,7 @@ def warnings_of(job: Run) -> list[str]:
     return warnings
 
 
-def say_result(console: Console, run_dir: RunDir, result: FitResult) -> None:
+def say_result(console: Console, run_dir: RunDir, result: results.FitResult) -> None:
     """Ends with the facts that matter, where they are, and what to type next."""
     best = result.selection.best
     console.say()
