@@ -19,7 +19,7 @@ def tensors(state):
     [
         ["optimizer.lr=1e20"],
         ["optimizer.lr=1e20", "trainer.accumulate=2", "trainer.precision=bf16"],
-        ["optimizer.lr=1e20", "trainer.ema=null", "data.val_fraction=0", "trainer.early_stopping.patience=null"],
+        ["optimizer.lr=1e20", "scheduler=constant", "data.val_fraction=0", "trainer.early_stopping.patience=null"],
         ["optimizer=sgd", "optimizer.lr=3e37", "scheduler=linear", "scheduler.warmup_steps=5"],
     ],
 )
