@@ -122,5 +122,5 @@ def test_run_killed_at_each_call_that_writes_ends_like_uninterrupted_run(servers
 
 
 def leftovers(run):
-    """Names of temporary files."""
-    return [path.name for path in run.rglob(".*") if path.name != ".lock"]
+    """Names of temporary and of damaged files."""
+    return [path.name for path in [*run.rglob(".*"), *run.rglob("*.bad")] if path.name != ".lock"]
