@@ -14,6 +14,7 @@ import os
 import statistics
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,6 +58,7 @@ class Contestant:
         command = [sys.executable, "-m", "benchmarks.contestants", name, model]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self._answer("ready")
+        time.sleep(1)  # its loader workers fill their queues: the next process must not start on a busy machine
 
     def run(self, seconds: float) -> Segment:
         """Trains for some seconds."""

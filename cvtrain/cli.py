@@ -22,6 +22,7 @@ from cvtrain.config import config_dir, masked
 from cvtrain.engine import runtime
 from cvtrain.errors import ConfigError, CvtrainError, JobsFailedError
 from cvtrain.help import GROUPS, help_text
+from cvtrain.record import memory_limit_of
 from cvtrain.signals import StopRequest
 
 _HYDRA_FLAGS = ("--multirun", "-m", "--info", "-i", "--shell-completion", "-sc", "--hydra-help")
@@ -250,8 +251,9 @@ def exit_code_of(command: Callable[[], Any]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
-        _show(internal_error(error))
-        return 1
+        limit = memory_limit_of(error)
+        _show(limit.lines() if limit else internal_error(error))
+        return limit.exit_code if limit else 1
     return 0
 
 
@@ -263,10 +265,6 @@ def _show(lines: Sequence[str]) -> None:
 
 def internal_error(error: Exception) -> list[str]:
     """The words for a bug of ours; the traceback goes to a file."""
-    from cvtrain.engine.device import is_out_of_memory  # if torch can be loaded at all, it is by now
-
-    if is_out_of_memory(error):
-        return ["out of memory", "type a smaller trainer.batch_size or trainer.eval_batch_size"]
     notes = [
         note.partition(": ")[2] for note in getattr(error, "__notes__", []) if note.startswith("cvtrain-traceback")
     ]

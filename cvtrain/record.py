@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from cvtrain.config import Config, config_hash
-from cvtrain.errors import ConfigError, CvtrainError, DivergedError, InterruptedBySignal, OutputError
+from cvtrain.errors import ConfigError, CvtrainError, DivergedError, InterruptedBySignal, MemoryLimitError, OutputError
 from cvtrain.outputs import RunDir
 from cvtrain.signals import Interruption
 
@@ -74,10 +74,21 @@ def recorded(run_dir: RunDir, card: dict[str, Any], *, discard_if_config_is_wron
         with contextlib.suppress(OutputError):
             run_dir.write_text(run_dir.error_path, traceback.format_exc())
         error.add_note(f"cvtrain-traceback: {run_dir.error_path}")
-        _write_failure(run_dir, card, error, 1)
+        limit = memory_limit_of(error)
+        _write_failure(run_dir, card, limit or error, limit.exit_code if limit else 1)
         raise
     finally:
         run_dir.close()
+
+
+def memory_limit_of(error: BaseException) -> MemoryLimitError | None:
+    """The error to show when memory ran out where no one expected it, as while a model was made; else None."""
+    from cvtrain.engine.device import is_out_of_memory  # torch, if it is not loaded yet
+
+    if not is_out_of_memory(error):
+        return None
+    hint = "type a smaller trainer.batch_size, trainer.eval_batch_size or data.image_size"
+    return MemoryLimitError("out of memory", hint=hint)
 
 
 def _write_failure(run_dir: RunDir, card: dict[str, Any], error: BaseException, exit_code: int) -> None:

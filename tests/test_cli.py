@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
+from cvtrain.cli import exit_code_of
 from cvtrain.compose import compose
 
 SAYS_WHAT_WAS_LOADED = """
@@ -199,3 +201,13 @@ def test_smoke_runs_whole_in_a_process(model, loss, process, tmp_path):
     assert result.errors == []
     (card,) = runs_below(tmp_path)
     assert (card["status"], card["steps"], card["stop_reason"]) == ("done", 4, "finished")
+
+
+def test_lack_of_memory_anywhere_is_exit_code_6(capsys):
+    def allocate():
+        torch.empty(2**60)
+
+    assert exit_code_of(allocate) == 6
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "error: out of memory"
+    assert "trainer.batch_size" in lines[1]

@@ -6,6 +6,7 @@ from cvtrain.engine import runtime
 
 PRINT_POLICY = (
     "import os; from cvtrain.engine import runtime; os.getloadavg = lambda: ({load}, 0, 0);"
+    "clock = iter([7.0, 7.0 + {busy}]); runtime._busy_seconds = lambda: next(clock);"
     "runtime.prepare(); print(os.environ.get('OMP_WAIT_POLICY'), 'torch' in __import__('sys').modules)"
 )
 
@@ -31,9 +32,13 @@ def test_busy_is_a_plain_answer():
 
 
 def test_threads_wait_passively_on_a_busy_machine_unless_told_otherwise():
-    assert printed(PRINT_POLICY.format(load=1000)) == "passive False\n"
-    assert printed(PRINT_POLICY.format(load=0)) == "None False\n"
-    assert printed(PRINT_POLICY.format(load=1000), OMP_WAIT_POLICY="active") == "active False\n"
+    assert printed(PRINT_POLICY.format(load=9, busy=1)) == "passive False\n"
+    assert printed(PRINT_POLICY.format(load=9, busy=1), OMP_WAIT_POLICY="active") == "active False\n"
+
+
+def test_threads_spin_on_a_quiet_machine_and_in_the_quiet_after_a_long_job():
+    assert printed(PRINT_POLICY.format(load=0, busy=1)) == "None False\n"
+    assert printed(PRINT_POLICY.format(load=9, busy=0)) == "None False\n"
 
 
 def test_preparing_twice_does_no_harm():
