@@ -330,6 +330,18 @@ def test_checkpoint_that_is_whole_but_wrong_is_refused(change, finished):
     assert contents(run) == before
 
 
+def test_run_without_a_checkpoint_starts_from_the_beginning_without_old_rows(finished, end_of):
+    run, resume = finished
+    expected = end_of(run)
+    for path in (run / "checkpoints").iterdir():
+        path.unlink()
+    (run / "run.json").write_text((run / "run.json").read_text().replace('"done"', '"running"'))
+    ended = resume()
+    assert ended.code == 0, ended.stderr
+    assert "there is no checkpoint yet: starts from the beginning" in ended.stdout
+    assert end_of(run) == expected
+
+
 def test_second_name_of_the_best_is_made_again(finished, read_card):
     run, resume = finished
     (best,) = list_checkpoints(run / "checkpoints", "best")
