@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
@@ -68,8 +68,9 @@ def save_checkpoint(
     Raises:
         OutputError: The disk is full or the folder cannot be written; nothing is left behind.
     """
-    buffer = io.BytesIO()
+    buffer = _roomy_buffer(state)
     torch.save({**state, "format": FORMAT, "torch": str(torch.__version__)}, buffer)
+    buffer.truncate()
     data = buffer.getbuffer()
     digest = hashlib.sha256(data).hexdigest()[:16]
     final = folder / f"step-{step:09d}-{digest}.ckpt"
@@ -94,6 +95,22 @@ def _write_durably(final: Path, data: memoryview) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
+
+
+def _roomy_buffer(state: Any) -> io.BytesIO:
+    """A buffer with room for a state: one that grows is copied again and again, and in memory twice meanwhile."""
+
+    def num_bytes(value: Any) -> int:
+        if isinstance(value, torch.Tensor):
+            return value.nbytes + 512
+        values = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+        return 512 + sum(map(num_bytes, values))
+
+    buffer = io.BytesIO()
+    buffer.seek(num_bytes(state))
+    buffer.write(b"\0")
+    buffer.seek(0)
+    return buffer
 
 
 def _write_synced(path: Path, data: memoryview) -> None:
@@ -196,22 +213,18 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: Missing, damaged, of another format, or no checkpoint of cvtrain.
     """
+    match = _NAME.match(path.name)
     try:
-        data = path.read_bytes()
+        with open(path, "rb") as file:  # not read as a whole: a big model would be in memory twice
+            start, digest = file.read(64), hashlib.file_digest(_rewound(file), "sha256").hexdigest()
+            if match and digest[:16] != match[3]:
+                raise _DamagedError(f"{path} is damaged: its content does not match the checksum in its name")
+            state = _load(path, _rewound(file), start)
     except OSError as error:
         kind = (
             _DamagedError if error.errno == errno.EIO else CheckpointError
         )  # the rest can be mended: permissions, mounts
         raise kind(f"{path} cannot be read: {error.strerror}") from None
-    match = _NAME.match(path.name)
-    if match and hashlib.sha256(data).hexdigest()[:16] != match[3]:
-        raise _DamagedError(f"{path} is damaged: its content does not match the checksum in its name")
-    try:
-        state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except MemoryError:
-        raise
-    except Exception as error:  # a foreign file makes the reader fail in any way
-        raise _DamagedError(f"{path} is not a checkpoint of cvtrain: {_what_it_is(data, error)}") from None
     if not isinstance(state, dict) or not isinstance(state.get("format"), int):
         raise _DamagedError(f"{path} is not a checkpoint of cvtrain: it has no format number")
     if state["format"] != FORMAT:
@@ -220,6 +233,20 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             f" this version of cvtrain reads format {FORMAT}"
         )
     return state
+
+
+def _rewound(file: BinaryIO) -> BinaryIO:
+    file.seek(0)
+    return file
+
+
+def _load(path: Path, file: BinaryIO, start: bytes) -> Any:
+    try:
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except (MemoryError, OSError):
+        raise
+    except Exception as error:  # a foreign file makes the reader fail in any way
+        raise _DamagedError(f"{path} is not a checkpoint of cvtrain: {_what_it_is(start, error)}") from None
 
 
 def _what_it_is(data: bytes, error: Exception) -> str:
