@@ -18,6 +18,7 @@ from cvtrain.config import TRAINED_GROUPS, Config, check_root_config, config_dir
 from cvtrain.errors import ConfigError
 from cvtrain.help import GROUPS, options_of, options_with
 from cvtrain.inheritance import resumed_config, set_one_length, take_over, trained_config
+from cvtrain.ruleset import RULES
 from cvtrain.suggestions import nearest, no_value, unknown_flag, unknown_key, unknown_option, unresolved
 
 _TASKS_OF_TRAINED_MODELS = ("evaluate", "predict")
@@ -69,7 +70,7 @@ def _compose(parsed: Arguments, problems: list[str]) -> Config:
 def _with_device(problems: list[str], config: Config) -> list[str]:
     """Adds a missing accelerator to problems that are reported anyway; only then is torch worth importing for it."""
     device = schema.look_up(config, "trainer.device")[1]
-    if schema.RULES["trainer.device"].problem(device) is None and device not in ("auto", "cpu"):
+    if RULES["trainer.device"].problem(device) is None and device not in ("auto", "cpu"):
         from cvtrain.engine.device import device_problem
 
         problem = device_problem(device)

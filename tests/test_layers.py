@@ -13,6 +13,7 @@ LEAVES = {"data", "models", "engine", "losses", "optimizers", "muon", "scheduler
 RANKS = [
     {"errors"},
     {"rules", "suggestions", "seeding", "signals", "arguments", "help"},
+    {"ruleset"},
     {"schema"},
     LEAVES,
     {"config", "targets", "outputs", "results"},

@@ -9,6 +9,7 @@ from cvtrain import rules, schema
 from cvtrain.config import config_dir
 from cvtrain.help import GROUPS, options_of
 from cvtrain.rules import Rule
+from cvtrain.ruleset import RULES
 
 NOT_SETTINGS = {"defaults", "hydra"}
 
@@ -28,22 +29,20 @@ SETTINGS = list(yaml_settings())
 
 
 def test_every_rule_is_used_by_some_file():
-    assert set(schema.RULES) - {key for _, key, _ in SETTINGS} == set()
+    assert set(RULES) - {key for _, key, _ in SETTINGS} == set()
 
 
 def test_every_null_has_a_rule_of_its_own():
-    assert {key for _, key, default in SETTINGS if default is None} <= set(schema.RULES)
+    assert {key for _, key, default in SETTINGS if default is None} <= set(RULES)
 
 
 def test_every_list_has_a_rule_of_its_own():
-    assert {key for _, key, default in SETTINGS if isinstance(default, list)} <= set(schema.RULES)
+    assert {key for _, key, default in SETTINGS if isinstance(default, list)} <= set(RULES)
 
 
 def test_numbers_without_a_range_are_none():
     bare = {
-        key
-        for _, key, default in SETTINGS
-        if key not in schema.RULES and rules.is_number(default) and default is not True
+        key for _, key, default in SETTINGS if key not in RULES and rules.is_number(default) and default is not True
     }
     assert bare == set()
 
@@ -53,9 +52,9 @@ def test_every_default_obeys_its_rule(file, key, default):
     assert schema.rule_for(key, default).problem(default) is None
 
 
-@pytest.mark.parametrize("key", sorted(schema.RULES))
+@pytest.mark.parametrize("key", sorted(RULES))
 def test_no_rule_takes_a_wrong_type(key):
-    rule = schema.RULES[key]
+    rule = RULES[key]
     dictionary = {"a": 1}
     assert (rule.problem(dictionary) is None) == (rule is rules.DICTIONARY)
     assert rule.problem(object()) is not None
