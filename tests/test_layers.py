@@ -108,6 +108,7 @@ def test_config_modules_know_no_torch():
     for name in (
         "errors",
         "rules",
+        "ruleset",
         "suggestions",
         "arguments",
         "help",
@@ -119,7 +120,7 @@ def test_config_modules_know_no_torch():
     ):
         at_top = {i.split(".")[0] for i in imports_of(name, at_top_only=True)}
         assert not at_top & {"torch", "numpy", "hydra", "omegaconf", "rich", "PIL"}, name
-    assert {part_of(i) for i in own_imports("schema")} <= {"errors", "rules", "suggestions"}
+    assert {part_of(i) for i in own_imports("schema")} <= {"errors", "rules", "ruleset", "suggestions"}
 
 
 def test_hydra_is_known_at_the_edge_alone():
