@@ -33,6 +33,7 @@ METRICS_HEADER = (
     "lr",
     "seconds",
     "images_per_second",
+    "val_cross_entropy",
 )
 
 

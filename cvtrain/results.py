@@ -58,6 +58,7 @@ def figures(result: EvaluationResult, class_names: tuple[str, ...]) -> dict[str,
     per_class = class_figures(confusion, class_names)
     found = {
         "loss": result.loss,
+        "cross_entropy": result.cross_entropy,
         "accuracy": result.accuracy,
         "num_images": result.num_images,
         "top5_accuracy": top_k_accuracy(result.probabilities, result.labels, 5),

@@ -198,7 +198,7 @@ def test_metrics_have_one_header_and_a_row_per_evaluation(run_dir):
     run_dir.append_metrics(EVALUATION)
     assert rows(run_dir) == [
         list(METRICS_HEADER),
-        *[["1", "7", "0.3", "0.5", "", "", "1e-09", "1.25", "1000"]] * 2,
+        *[["1", "7", "0.3", "0.5", "", "", "1e-09", "1.25", "1000", ""]] * 2,
     ]
     assert run_dir.metrics_num_bytes() == run_dir.metrics_path.stat().st_size
 

@@ -11,13 +11,14 @@ LABELS = torch.tensor([0, 1, 1, 2])
 def result_of(probabilities=PROBABILITIES, labels=LABELS):
     predictions = probabilities.argmax(1)
     accuracy = (predictions == labels).double().mean().item()
-    return EvaluationResult(0.5, accuracy, len(labels), labels, probabilities, predictions)
+    return EvaluationResult(0.5, accuracy, len(labels), 0.6, labels, probabilities, predictions)
 
 
 def test_figures_are_plain_values_that_agree_with_each_other():
     found = figures(result_of(), ("cat", "dog", "cow"))
     assert found["accuracy"] == 0.75
     assert found["loss"] == 0.5
+    assert found["cross_entropy"] == 0.6
     assert found["num_images"] == 4
     assert found["top5_accuracy"] == 1.0
     assert found["confusion_matrix"] == [[1, 0, 0], [1, 1, 0], [0, 0, 1]]

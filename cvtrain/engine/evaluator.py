@@ -14,6 +14,9 @@ from torch import Tensor, nn
 from cvtrain.engine.device import Compute, memory_limit
 from cvtrain.engine.metrics import predicted_classes
 
+SMALLEST_PROBABILITY = 1e-7
+"""Losses that are no likelihoods give a probability of exactly 0, whose logarithm would drown all other images."""
+
 
 @dataclass(frozen=True)
 class EvaluationResult:
@@ -23,6 +26,8 @@ class EvaluationResult:
         loss: Mean over images.
         accuracy: 0..1.
         num_images: How many.
+        cross_entropy: Mean over images of -log of the probability of the label, in nats, whatever the loss: what
+            models trained with different losses can be compared by. A probability below 1e-7 counts as 1e-7.
         labels: int64 `(N,)`, if predictions were collected.
         probabilities: float32 `(N, K)`, if predictions were collected.
         predictions: int64 `(N,)`, the class of the largest logit, if predictions were collected. Probabilities of
@@ -32,6 +37,7 @@ class EvaluationResult:
     loss: float
     accuracy: float
     num_images: int
+    cross_entropy: float
     labels: Tensor | None = None
     probabilities: Tensor | None = None
     predictions: Tensor | None = None
@@ -41,6 +47,11 @@ def image_losses(loss_fn: nn.Module, logits: Tensor, labels: Tensor) -> Tensor:
     """`(B,)`: the loss of each image; a foreign loss that gives one mean counts as that for every image."""
     losses = loss_fn(logits, labels)
     return losses if losses.ndim else losses.expand(len(labels))
+
+
+def surprise(probabilities: Tensor, labels: Tensor) -> Tensor:
+    """`(B,)`: -log of the probability of the label, in nats; one below `SMALLEST_PROBABILITY` counts as that."""
+    return -probabilities.gather(1, labels[:, None]).squeeze(1).clamp_min(SMALLEST_PROBABILITY).log()
 
 
 @torch.inference_mode()
@@ -74,7 +85,9 @@ def evaluate(
     was_training = model.training
     model.eval()
     device = compute.device
-    total_loss = torch.zeros((), dtype=torch.float64 if device.type != "mps" else torch.float32, device=device)
+    total_loss, total_entropy = torch.zeros(
+        2, dtype=torch.float64 if device.type != "mps" else torch.float32, device=device
+    )
     num_correct, num_images = torch.zeros((), dtype=torch.int64, device=device), 0
     labels, probabilities, predictions = [], [], []
     try:
@@ -83,12 +96,14 @@ def evaluate(
                 with compute.autocast():
                     logits = model(batch.images)
                 predicted = predicted_classes(logits)
+                each = loss_fn.probabilities(logits)
                 total_loss += image_losses(loss_fn, logits, batch.labels).sum()
+                total_entropy += surprise(each, batch.labels).sum()
                 num_correct += (predicted == batch.labels).sum()
                 num_images += len(batch.labels)
                 if collect:
                     labels.append(batch.labels.cpu())
-                    probabilities.append(loss_fn.probabilities(logits).cpu())
+                    probabilities.append(each.cpu())
                     predictions.append(predicted.cpu())
                 on_batch()
                 if should_stop():
@@ -99,6 +114,7 @@ def evaluate(
         loss=total_loss.item() / num_images,
         accuracy=num_correct.item() / num_images,
         num_images=num_images,
+        cross_entropy=total_entropy.item() / num_images,
         labels=torch.cat(labels) if collect else None,
         probabilities=torch.cat(probabilities) if collect else None,
         predictions=torch.cat(predictions) if collect else None,

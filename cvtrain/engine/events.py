@@ -36,6 +36,7 @@ class Evaluation:
         lr: Learning rate of the last step.
         seconds: Of training since the last evaluation.
         images_per_second: While training.
+        val_cross_entropy: Mean over the validation images, in nats, whatever the loss; None without validation.
     """
 
     epoch: float
@@ -47,6 +48,7 @@ class Evaluation:
     lr: float
     seconds: float
     images_per_second: float
+    val_cross_entropy: float | None = None
 
 
 class Schedule(Protocol):

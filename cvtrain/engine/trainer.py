@@ -229,6 +229,7 @@ class Trainer:
             lr=self.optimizer.param_groups[0]["lr"],
             seconds=sums.seconds,
             images_per_second=sums.num_images / sums.seconds if sums.seconds else 0.0,
+            val_cross_entropy=result.cross_entropy if result else None,
         )
         if result is not None:
             self.schedule.observe(result.loss)

@@ -1,3 +1,4 @@
+import math
 from typing import NamedTuple
 
 import pytest
@@ -5,10 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cvtrain.build import ForeignLoss
 from cvtrain.engine.device import Compute
-from cvtrain.engine.evaluator import evaluate
+from cvtrain.engine.evaluator import evaluate, surprise
 from cvtrain.errors import MemoryLimitError
-from cvtrain.losses import BinaryCrossEntropy, CrossEntropy
+from cvtrain.losses import BinaryCrossEntropy, CrossEntropy, MeanAbsoluteError
 
 CPU = Compute(torch.device("cpu"))
 LOSS = CrossEntropy(num_classes=4, class_counts=(1,) * 4)
@@ -47,6 +49,21 @@ def test_batch_size_changes_no_figure(batch_size):
     assert torch.equal(result.predictions, logits.argmax(1))
     torch.testing.assert_close(result.probabilities, logits.softmax(1), rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(result.probabilities.sum(1), torch.ones(37))
+
+
+def test_cross_entropy_is_reported_whatever_the_loss():
+    images, labels = images_and_labels()
+    logits = net().eval()(images)
+    loss_fn = MeanAbsoluteError(num_classes=4, class_counts=(1,) * 4)
+    result = evaluate(net(), loss_fn, batches(5), compute=CPU)
+    assert result.cross_entropy == pytest.approx(F.cross_entropy(logits, labels).item(), rel=1e-5)
+    assert result.loss != pytest.approx(result.cross_entropy, rel=0.1)
+
+
+def test_an_impossible_label_counts_as_one_in_ten_million():
+    impossible = torch.tensor([[0.0, 1.0], [0.25, 0.75]])
+    expected = torch.tensor([7 * math.log(10), math.log(4)])
+    torch.testing.assert_close(surprise(impossible, torch.tensor([0, 0])), expected)
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -92,7 +109,7 @@ def test_evaluation_ends_when_it_is_asked_to_stop():
 
 def test_foreign_loss_that_gives_one_mean_counts_by_images():
     expected = evaluate(net(), LOSS, batches(8), compute=CPU)
-    result = evaluate(net(), nn.CrossEntropyLoss(), batches(8), compute=CPU)
+    result = evaluate(net(), ForeignLoss(nn.CrossEntropyLoss(), 4), batches(8), compute=CPU)
     assert result.loss == pytest.approx(expected.loss, rel=1e-6)
 
 

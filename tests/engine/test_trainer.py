@@ -13,6 +13,7 @@ from cvtrain.data.images import ImageSet, MemoryImages
 from cvtrain.data.inputs import EvalInputs, TrainInputs
 from cvtrain.data.statistics import Normalize, Statistics
 from cvtrain.engine.averaging import WeightAverage
+from cvtrain.build import ForeignLoss
 from cvtrain.engine.device import Compute
 from cvtrain.engine.evaluator import evaluate
 from cvtrain.engine.events import Evaluation, Step
@@ -180,7 +181,7 @@ def test_learning_rate_of_each_step_follows_the_schedule(image_set):
 
 
 def test_foreign_loss_that_gives_one_mean_trains_alike(image_set):
-    ours, theirs = make(image_set), make(image_set, loss_fn=nn.CrossEntropyLoss())
+    ours, theirs = make(image_set), make(image_set, loss_fn=ForeignLoss(nn.CrossEntropyLoss(), NUM_CLASSES))
     expected, found = evaluations(train(ours)), evaluations(train(theirs))
     assert found[-1].train_loss == pytest.approx(expected[-1].train_loss, rel=1e-5)
     for a, b in zip(weights(theirs), weights(ours), strict=True):
