@@ -7,13 +7,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from cvtrain.build import ForeignLoss
 from cvtrain.data.augment import Augment
 from cvtrain.data.batches import Batches
 from cvtrain.data.images import ImageSet, MemoryImages
 from cvtrain.data.inputs import EvalInputs, TrainInputs
 from cvtrain.data.statistics import Normalize, Statistics
 from cvtrain.engine.averaging import WeightAverage
-from cvtrain.build import ForeignLoss
 from cvtrain.engine.device import Compute
 from cvtrain.engine.evaluator import evaluate
 from cvtrain.engine.events import Evaluation, Step
