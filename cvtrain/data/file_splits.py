@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cvtrain.data.image_file import FileStamp, listed, printable
-from cvtrain.data.scan import LAYOUT, Scan, check_counts
+from cvtrain.data.scan import Scan, check_counts
 from cvtrain.errors import DataError
 
 TEST_FRACTION = 0.2
@@ -53,12 +53,13 @@ def label_files(scan: Scan) -> tuple[LabelledFiles, LabelledFiles, LabelledFiles
         for name, stamps in scan.train.items():
             train[name], test[name] = _carve(stamps)
         scan.warnings.append(
-            f"there is no test/ folder: a fixed {TEST_FRACTION:.0%} of every class of train/ is the test split"
+            f"there is no {scan.layout.test}: "
+            f"a fixed {TEST_FRACTION:.0%} of every class of {scan.layout.train} is the test split"
         )
     else:
         train, test = scan.train, scan.test
     if not any(test.values()):
-        raise DataError(f"one image per class in {printable(scan.root)} leaves none to test on", hint=LAYOUT)
+        raise DataError(f"one image per class in {printable(scan.root)} leaves none to test on", hint=scan.layout.hint)
     return tuple(_split(classes or {}, scan.class_names) for classes in (train, scan.val, test))
 
 
@@ -119,7 +120,7 @@ def without_bad(
     scan.warnings.append(f"{len(images):,} of {len(stamps):,} images cannot be read and are left out: {shown}{more}")
     kept = _without_rows(splits, {index for index, _ in bad})
     counts = Counter(kept[0].labels)
-    check_counts({name: counts[label] for label, name in enumerate(scan.class_names)}, printable(scan.root))
+    check_counts(scan, {name: counts[label] for label, name in enumerate(scan.class_names)})
     if not kept[2].stamps:
         raise DataError(f"no readable test image in {printable(scan.root)}")
     return kept

@@ -17,35 +17,66 @@ import difflib
 import os
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from cvtrain.data.image_file import EXTENSIONS, FileStamp, listed, printable, size_reason
 from cvtrain.errors import DataError
 
-LAYOUT = "wanted: train/<class>/*.jpg, and beside train/ the same as test/ and, if you like, val/"
 _VAL_FOLDERS = ("val", "valid", "validation")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The words in which messages speak of where a kind of source keeps its files.
+
+    Args:
+        hint: What is wanted, for the end of an error.
+        classes: What the classes are, in the plural.
+        train: Where the images to train on are.
+        test: What is missing when there is no test split.
+    """
+
+    hint: str
+    classes: str
+    train: str
+    test: str
+
+
+FOLDER_PER_CLASS = Layout(
+    hint="wanted: train/<class>/*.jpg, and beside train/ the same as test/ and, if you like, val/",
+    classes="class folders",
+    train="train/",
+    test="test/ folder",
+)
 
 
 @dataclass
 class Scan:
-    """What lies in the root: `{class folder: files}` for each split, and what was passed over on the way."""
+    """What lies in the root: `{class: files}` for each split, and what was passed over on the way.
+
+    Labels follow `class_order`, or where that is None the order of the classes of train by code point.
+    """
 
     root: str
+    layout: Layout = FOLDER_PER_CLASS
+    class_order: tuple[str, ...] | None = None
     train: dict[str, list[FileStamp]] = field(default_factory=dict)
     val: dict[str, list[FileStamp]] | None = None
     test: dict[str, list[FileStamp]] | None = None
     unusable: dict[str, str] = field(default_factory=dict)
     ignored: Counter[str] = field(default_factory=Counter)
     linked: list[str] = field(default_factory=list)
+    unvisited: list[str] = field(default_factory=list)
     loose: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
     @property
     def class_names(self) -> list[str]:
-        """The folders of train, by code point."""
-        return sorted(self.train)
+        """The name of label 0, 1, ..."""
+        return sorted(self.train) if self.class_order is None else list(self.class_order)
 
 
-def existing_root(root: str | os.PathLike[str]) -> str:
+def existing_root(root: str | os.PathLike[str], *, layout: Layout = FOLDER_PER_CLASS) -> str:
     """The absolute path of `root`.
 
     Raises:
@@ -55,7 +86,7 @@ def existing_root(root: str | os.PathLike[str]) -> str:
     if os.path.isdir(path):
         return path
     if os.path.exists(path):
-        raise DataError(f"data.root is a file, not a folder: {printable(path)}", hint=LAYOUT)
+        raise DataError(f"data.root is a file, not a folder: {printable(path)}", hint=layout.hint)
     parent, missing = os.path.split(path)
     while not os.path.isdir(parent):
         parent, missing = os.path.split(parent)
@@ -66,7 +97,7 @@ def existing_root(root: str | os.PathLike[str]) -> str:
         near = []
     if near:
         message += f" (did you mean {printable(near[0])} in it?)"
-    raise DataError(message, hint=LAYOUT)
+    raise DataError(message, hint=layout.hint)
 
 
 def scan_root(root: str) -> Scan:
@@ -77,7 +108,7 @@ def scan_root(root: str) -> Scan:
     """
     scan = Scan(root)
     try:
-        folders = _subfolders(root)
+        folders = subfolders(root)
         vals = [name for name in _VAL_FOLDERS if name in folders]
         if len(vals) > 1:
             raise DataError(f"{printable(root)} holds {' and '.join(vals)}: only one can be the validation split")
@@ -90,14 +121,24 @@ def scan_root(root: str) -> Scan:
             scan.train = _scan_split(scan, "")
             scan.warnings.append(_no_train(root))
     except OSError as error:
-        where = printable(str(error.filename or root))
-        raise DataError(f"{where} cannot be read ({(error.strerror or str(error)).lower()})") from error
+        raise unreadable(error, root) from error
     _check_classes(scan)
-    _warn_of_ignored(scan)
+    warn_of_ignored(scan)
     return scan
 
 
-def _subfolders(path: str) -> list[str]:
+def unreadable(error: OSError, root: str) -> DataError:
+    """The error that tells which file or folder, below the root or the root itself, the system refused to read."""
+    where = printable(str(error.filename or root))
+    return DataError(f"{where} cannot be read ({(error.strerror or str(error)).lower()})")
+
+
+def subfolders(path: str) -> list[str]:
+    """The names of the folders in a folder but for hidden ones, sorted.
+
+    Raises:
+        OSError: It cannot be read.
+    """
     with os.scandir(path) as entries:
         return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
 
@@ -111,7 +152,7 @@ def _no_train(root: str) -> str:
 def _refuse_other_layouts(root: str, folders: list[str], vals: list[str]) -> None:
     shown = printable(root)
     if "test" in folders or vals:
-        raise DataError(f"{shown} has {vals[0] if vals else 'test'}/ but no train/", hint=LAYOUT)
+        raise DataError(f"{shown} has {vals[0] if vals else 'test'}/ but no train/", hint=FOLDER_PER_CLASS.hint)
     for folder in folders:
         if os.path.isdir(os.path.join(root, folder, "train")):
             inner = printable(os.path.join(root, folder))
@@ -129,21 +170,29 @@ def _scan_split(scan: Scan, split: str) -> dict[str, list[FileStamp]]:
                 if entry.is_symlink():
                     scan.linked.append(name)
                 elif not entry.name.startswith("."):
-                    classes[entry.name] = sorted(_walk(scan, name))
+                    classes[entry.name] = sorted(list_images(scan, name))
             elif os.path.splitext(entry.name)[1].lower() in EXTENSIONS:
                 scan.loose.append(name)
     return classes
 
 
-def _walk(scan: Scan, folder: str) -> list[FileStamp]:
-    """The images in `folder` (relative to the root) and below it."""
+def list_images(scan: Scan, folder: str, *, deep: bool = True) -> list[FileStamp]:
+    """The images in `folder` (relative to the root) and, where `deep`, below it; in no order.
+
+    What is passed over, and what cannot be an image whatever its name says, is noted in `scan`.
+
+    Raises:
+        OSError: A folder cannot be read.
+    """
     stamps = []
     with os.scandir(f"{scan.root}/{folder}") as entries:
         for entry in entries:
             name = f"{folder}/{entry.name}"
             if entry.is_dir(follow_symlinks=False):
-                if not entry.name.startswith("."):
-                    stamps += _walk(scan, name)
+                if deep and not entry.name.startswith("."):
+                    stamps += list_images(scan, name)
+                elif not deep:
+                    scan.unvisited.append(f"{name}/")
             elif entry.is_symlink() and entry.is_dir():
                 scan.linked.append(name)
             elif entry.name.startswith("."):
@@ -151,13 +200,14 @@ def _walk(scan: Scan, folder: str) -> list[FileStamp]:
             elif (extension := os.path.splitext(entry.name)[1].lower()) not in EXTENSIONS:
                 scan.ignored[extension or "without an extension"] += 1
             else:
-                stamps.append(_stamp(scan, entry, name))
+                stamps.append(stamp_of(scan, entry, name))
     return stamps
 
 
-def _stamp(scan: Scan, entry: os.DirEntry[str], name: str) -> FileStamp:
+def stamp_of(scan: Scan, file: os.DirEntry[str] | Path, name: str) -> FileStamp:
+    """The stamp of a file that is called `name` below the root; noted as unusable if it cannot be an image."""
     try:
-        status = entry.stat()
+        status = file.stat()
     except OSError as error:  # a broken link, or a loop of them
         scan.unusable[name] = (error.strerror or str(error)).lower()
         return FileStamp(name, 0, 0)
@@ -172,8 +222,8 @@ def _check_classes(scan: Scan) -> None:
     root = printable(scan.root)
     if not scan.train:
         found = f"; {len(scan.loose):,} images lie outside any class folder" if scan.loose else ""
-        raise DataError(f"no class folders to train on in {root}{found}", hint=LAYOUT)
-    check_counts({name: len(stamps) for name, stamps in scan.train.items()}, root)
+        raise DataError(f"no class folders to train on in {root}{found}", hint=scan.layout.hint)
+    check_counts(scan, {name: len(stamps) for name, stamps in scan.train.items()})
     for split in ("val", "test"):
         classes = getattr(scan, split)
         if classes is None:
@@ -190,12 +240,13 @@ def _check_classes(scan: Scan) -> None:
             )
 
 
-def check_counts(counts: dict[str, int], root: str) -> None:
+def check_counts(scan: Scan, counts: dict[str, int]) -> None:
     """Refuse fewer than two classes, and any without images to train on.
 
     Raises:
         DataError: So it is.
     """
+    root, layout = printable(scan.root), scan.layout
     listed = ", ".join(
         f"{printable(name)} {counts[name]:,}" for name in sorted(counts, key=lambda n: (counts[n], n))[:8]
     )
@@ -203,14 +254,15 @@ def check_counts(counts: dict[str, int], root: str) -> None:
     empty = [name for name, count in counts.items() if not count]
     if empty:
         raise DataError(
-            f"{len(empty)} of {len(counts)} class folders in {root} have no images to train on ({listed})",
-            hint="add images, or remove the empty folders",
+            f"{len(empty)} of {len(counts)} {layout.classes} in {root} have no images to train on ({listed})",
+            hint="add images, or remove the empty folders" if layout is FOLDER_PER_CLASS else layout.hint,
         )
     if len(counts) < 2:
-        raise DataError(f"only one class in {root} ({listed}): there is nothing to tell apart", hint=LAYOUT)
+        raise DataError(f"only one class in {root} ({listed}): there is nothing to tell apart", hint=layout.hint)
 
 
-def _warn_of_ignored(scan: Scan) -> None:
+def warn_of_ignored(scan: Scan) -> None:
+    """Add a warning for each kind of thing that was passed over."""
     if scan.ignored:
         kinds = ", ".join(f"{printable(kind)} {count:,}" for kind, count in sorted(scan.ignored.items())[:8])
         scan.warnings.append(f"{scan.ignored.total():,} files that are no images were passed over: {kinds}")
@@ -220,3 +272,5 @@ def _warn_of_ignored(scan: Scan) -> None:
         )
     if scan.linked:
         scan.warnings.append(f"links to folders were not followed: {listed(sorted(scan.linked))}")
+    if scan.unvisited:
+        scan.warnings.append(f"folders were not looked into: {listed(sorted(scan.unvisited))}")

@@ -4,8 +4,8 @@ import torch
 from PIL import Image
 
 from cvtrain.data.batches import Batches, batch_bounds
-from cvtrain.data.folder import FileImages
 from cvtrain.data.images import ImageSet, MemoryImages
+from cvtrain.data.labelled_images import FileImages
 from cvtrain.errors import DataError
 
 CPU = torch.device("cpu")

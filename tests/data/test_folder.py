@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 from cvtrain.data.decode import ImageError
-from cvtrain.data.folder import FileImages
 from cvtrain.data.images import MemoryImages
+from cvtrain.data.labelled_images import FileImages
 from cvtrain.errors import ConfigError
 
 
