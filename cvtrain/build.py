@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import os
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -21,13 +21,16 @@ from cvtrain.config import Config
 from cvtrain.data.augment import Augment
 from cvtrain.data.batches import Batches
 from cvtrain.data.facts import DataFacts
-from cvtrain.data.images import ImageData, ImageSet, MemoryImages, Progress
+from cvtrain.data.images import ImageData, ImageSet, MemoryImages, Preprocessing, Progress
 from cvtrain.data.inputs import EvalInputs, TrainInputs
+from cvtrain.data.permutation import PermutePixels
 from cvtrain.data.splits import Split, make_split
 from cvtrain.data.statistics import Normalize, measure_statistics
 from cvtrain.engine.device import Compute, choose_device, choose_precision, set_determinism
 from cvtrain.engine.runtime import available_cores
+from cvtrain.errors import ConfigError
 from cvtrain.models.fit import check_image_size
+from cvtrain.models.heads import replace_head
 from cvtrain.models.init import initialise
 from cvtrain.optimizers import build_optimizer
 from cvtrain.seeding import derive_seed
@@ -70,6 +73,7 @@ def data(config: Config, *, progress: Progress | None = None) -> PreparedData:
     """Reads the data and splits them.
 
     Raises:
+        ConfigError: Pixels are to be permuted, and there is one only.
         DataError: Missing, damaged or too few.
     """
     settings = config["data"]
@@ -86,12 +90,30 @@ def data(config: Config, *, progress: Progress | None = None) -> PreparedData:
     facts = DataFacts(
         class_names=source.class_names,
         class_counts=tuple(counts.tolist()),
-        preprocessing=source.preprocessing,
-        statistics=measure_statistics(source.train.images, split.train),
+        preprocessing=preprocessing(config, source.preprocessing),
+        statistics=source.statistics or measure_statistics(source.train.images, split.train),
         fingerprint=source.fingerprint,
         split_hash=split.hash(),
     )
     return PreparedData(source, split, facts)
+
+
+def preprocessing(config: Config, by_source: Preprocessing) -> Preprocessing:
+    """How pictures become inputs: as the source says, and in the order of pixels that the settings say.
+
+    Raises:
+        ConfigError: Pixels are to be permuted, and there is one only.
+    """
+    seed = config["data"].get("permute_pixels")  # configs of older runs have no such key
+    if seed is not None and by_source.image_size == 1:
+        raise ConfigError(f"data.permute_pixels={seed} has no effect on {data_name(config)}: a point is a single pixel")
+    return replace(by_source, permute_pixels=seed)
+
+
+def permutation(facts: DataFacts) -> PermutePixels | None:
+    """The order of pixels that `facts` name, on the CPU; None where they stay in place."""
+    seed = facts.preprocessing.permute_pixels
+    return None if seed is None else PermutePixels(seed, image_size=facts.image_size)
 
 
 def save_split(prepared: PreparedData) -> bytes:
@@ -131,17 +153,45 @@ def num_workers(config: Config) -> int:
 def eval_inputs(
     config: Config, prepared: PreparedData, split: str, *, facts: DataFacts, device: torch.device
 ) -> EvalInputs:
-    """The images of a split as they are, normalised as `facts` says (a checkpoint's, when one is evaluated)."""
+    """The images of a split, normalised and permuted as `facts` say (a checkpoint's, when one is evaluated)."""
     batches = _batches(config, prepared, split, batch_size=config["trainer"]["eval_batch_size"], device=device)
-    return EvalInputs(batches, Normalize(facts.statistics).to(device))
+    permute = permutation(facts)
+    return EvalInputs(
+        batches, Normalize(facts.statistics).to(device), permute=permute.to(device) if permute else None
+    )
 
 
 def train_inputs(config: Config, prepared: PreparedData, *, device: torch.device) -> TrainInputs:
-    """The training images, shuffled, augmented and normalised."""
+    """The training images, shuffled, augmented, normalised and permuted.
+
+    Raises:
+        ConfigError: They are points, which cannot be augmented so.
+    """
     batches = _batches(config, prepared, "train", batch_size=config["trainer"]["batch_size"], device=device)
+    facts, seed = prepared.facts, derive_seed(config["seed"], "augment")
+    permute = permutation(facts)
+    return TrainInputs(
+        batches,
+        augmentation(config, facts),
+        Normalize(facts.statistics).to(device),
+        seed=seed,
+        permute=permute.to(device) if permute else None,
+    )
+
+
+def augmentation(config: Config, facts: DataFacts) -> Augment:
+    """How training images are varied.
+
+    Raises:
+        ConfigError: They are points, which cannot be mirrored, cropped or coloured.
+    """
     augment: Augment = _call("augment", config)
-    normalize = Normalize(prepared.facts.statistics).to(device)
-    return TrainInputs(batches, augment, normalize, seed=derive_seed(config["seed"], "augment"))
+    if not facts.preprocessing.takes_pictures and (parts := augment.parts_for_pictures()):
+        raise ConfigError(
+            f"augment.{part} has no meaning for {data_name(config)}: its inputs are points, not pictures"
+            for part in parts
+        )
+    return augment
 
 
 def fits_in_memory(prepared: PreparedData) -> bool:
@@ -179,6 +229,10 @@ class ForeignLoss(nn.Module):
         """The loss of `(B, K)` logits."""
         return self.loss_fn(logits.float(), labels)
 
+    def class_logits(self, outputs: Tensor) -> Tensor:
+        """The outputs themselves."""
+        return outputs
+
     def probabilities(self, logits: Tensor) -> Tensor:
         """Softmax, float32 `(B, K)`."""
         return logits.float().softmax(1)
@@ -187,15 +241,23 @@ class ForeignLoss(nn.Module):
 def model(config: Config, facts: DataFacts, *, num_outputs: int) -> nn.Module:
     """The model on the CPU, with PyTorch's own initial weights, drawn from the seed of the config.
 
+    A loss may ask for a last layer of its own: then the model has that one, wherever it is made.
+
     Raises:
-        ConfigError: It does not take the images, or its output does not fit the classes.
+        ConfigError: It does not take the images, its output does not fit the classes, or it has no last layer that
+            the loss could replace.
     """
     shape = {"num_classes": num_outputs, "in_channels": facts.in_channels, "image_size": facts.image_size}
     check_image_size(partial(_call, "model", without_pretrained(config)), name=model_name(config), **shape)
+    make_head = getattr(loss(config, facts), "head", None)
     torch.manual_seed(derive_seed(config["seed"], "init"))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of libraries whose models warn while they are made
-        return _call("model", config, **shape)
+        network = _call("model", config, **shape)
+    if make_head is not None:
+        del shape["num_classes"]
+        replace_head(network, make_head, reason=f"loss={config['choices']['loss']}", **shape)
+    return network
 
 
 def without_pretrained(config: Config) -> Config:

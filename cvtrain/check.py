@@ -64,16 +64,17 @@ def _trial_problems(config: Config) -> list[str]:
             problems.extend(error.lines())
 
     attempt(lambda: build.schedule(config, total_steps=10**12, steps_per_epoch=1))
-    facts = expected_facts(config)
+    facts = attempt(lambda: expected_facts(config))
     if facts is None:
         return problems
+    attempt(lambda: build.augmentation(config, facts))
     loss_fn = attempt(lambda: build.loss(config, facts))
     num_outputs = loss_fn.num_outputs if loss_fn is not None else facts.num_classes
     with torch.device("meta"):  # where tensors have shapes and no numbers, and no weights are fetched
         network = attempt(lambda: build.model(config, facts, num_outputs=num_outputs))
         if network is not None and attempt(lambda: freeze(network, config["trainer"]["freeze"])) is not None:
             attempt(lambda: build.optimizer(config, network, device=torch.device("cpu")))
-    return problems
+    return list(dict.fromkeys(problems))  # what is wrong with the loss is met again with the model
 
 
 def expected_facts(config: Config) -> DataFacts | None:
@@ -85,7 +86,7 @@ def expected_facts(config: Config) -> DataFacts | None:
     return DataFacts(
         class_names=names,
         class_counts=(1,) * len(names),
-        preprocessing=Preprocessing(known.image_size, channels),
+        preprocessing=build.preprocessing(config, Preprocessing(known.image_size, channels)),
         statistics=Statistics((0.5,) * channels, (0.25,) * channels),
         fingerprint="",
         split_hash="",

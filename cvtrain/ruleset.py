@@ -82,6 +82,7 @@ RULES: dict[str, Rule] = {
     ),
     "data.val_fraction": fraction(),
     "data.max_per_class": optional(COUNT),
+    "data.permute_pixels": optional(_SEED),
     "data.image_size": integer(1, 4096),
     "data.channels": either(choice("auto"), Rule("1 or 3", lambda v: v in (1, 3) and v is not True)),
     "data.resize": choice("crop", "stretch", "pad"),
@@ -93,6 +94,7 @@ RULES: dict[str, Rule] = {
     "data.num_classes": integer(2),
     "data.per_class": COUNT,
     "data.seed": _SEED,
+    "data.noise": number(0),
     "data.label": choice("fine", "coarse"),
     # augment
     "augment.crop_padding": integer(0, 1024),
@@ -109,6 +111,7 @@ RULES: dict[str, Rule] = {
     # model
     "model.dropout": fraction(),
     "model.hidden": _WIDTHS,
+    "model.activation": choice("relu", "tanh", "none"),
     "model.widths": _WIDTHS,
     "model.width": COUNT,
     "model.kernel_size": _ODD,
@@ -125,6 +128,12 @@ RULES: dict[str, Rule] = {
     "loss.target_value": number(above=0),
     "loss.q": number(above=0, high=1),
     "loss.gamma": number(0),
+    "loss.margin": number(0),
+    "loss.scale": number(above=0),
+    "loss.embedding": optional(COUNT),
+    "loss.lambda_start": number(0),
+    "loss.lambda_decay": number(above=0, high=1),
+    "loss.lambda_min": number(0),
     # optimizer
     "optimizer.lr": number(above=0),
     "optimizer.weight_decay": number(0),

@@ -147,6 +147,15 @@ def memory_limit(message: str, *, hint: str) -> Iterator[None]:
         raise MemoryLimitError(message, hint=hint) from error
 
 
+def step_memory_limit(batch_size: int, accumulate: int) -> AbstractContextManager[None]:
+    """`memory_limit` around a step of training on so many images, computed in so many parts."""
+    return memory_limit(
+        f"out of memory in a step of {batch_size} images" + (f" in {accumulate} parts" if accumulate > 1 else ""),
+        hint=f"type trainer.accumulate={accumulate * 2} (the same step in less memory)"
+        f" or trainer.batch_size={max(batch_size // 2, 1)}",
+    )
+
+
 def set_determinism(deterministic: bool) -> None:
     """Makes torch refuse operations without a deterministic form, or allows them again."""
     import os

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from cvtrain.engine.averaging import WeightAverage
-from cvtrain.engine.device import Compute, memory_limit
+from cvtrain.engine.device import Compute, memory_limit, step_memory_limit
 from cvtrain.engine.evaluator import EvaluationResult, image_losses
 from cvtrain.engine.events import Evaluation, Schedule, Step
 from cvtrain.engine.metrics import predicted_classes
@@ -41,7 +41,8 @@ class Trainer:
 
     Args:
         model: Maps float images `(B, C, H, W)` to logits; already on the device.
-        loss_fn: Maps logits and labels to one loss per image.
+        loss_fn: Maps logits and labels to one loss per image. Where it has `set_step`, it is told each step; where it
+            has `class_logits`, these are the logits among the model's outputs.
         optimizer: Over the model's parameters; its learning rates are the base of the schedule.
         schedule: Gives the factor of the learning rate at each step.
         inputs: Has a length (batches per epoch) and `epoch(number, start=)`.
@@ -82,6 +83,8 @@ class Trainer:
         self.total_steps, self.seed, self.evaluate_every = total_steps, seed, evaluate_every
         self.accumulate, self.grad_clip, self.average, self.frozen = accumulate, grad_clip, average, frozen
         self.forward = forward or model
+        self._tell_step = getattr(loss_fn, "set_step", lambda step: None)
+        self._class_logits = getattr(loss_fn, "class_logits", lambda outputs: outputs)
         self.step = 0
         self._evaluated_at = 0
         self._base_lrs = [group["lr"] for group in optimizer.param_groups]
@@ -146,8 +149,9 @@ class Trainer:
 
     def _take_step(self, inputs: Any) -> Step:
         lr = self._set_lr()
+        self._tell_step(self.step)
         self._seed_step()
-        with _step_memory_limit(len(inputs.labels), self.accumulate):
+        with step_memory_limit(len(inputs.labels), self.accumulate):
             self._train_on(inputs)
         self.step += 1
         if self.average is not None:
@@ -181,7 +185,7 @@ class Trainer:
         if part.weight is not None:  # a mixed image counts as what it shows most of
             labels = torch.where(part.weight >= 0.5, part.labels, part.other_labels)
         self._sums.loss += loss
-        self._sums.num_correct += (predicted_classes(logits) == labels).sum()
+        self._sums.num_correct += (predicted_classes(self._class_logits(logits)) == labels).sum()
         self._sums.num_images += len(labels)
         bad = ~torch.isfinite(loss) & (self._bad_step == 0)
         self._bad_step += bad * (self.step + 1)
@@ -309,11 +313,3 @@ class Trainer:
         self._scaler.load_state_dict(state["scaler"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
-
-
-def _step_memory_limit(batch_size: int, accumulate: int) -> AbstractContextManager[None]:
-    return memory_limit(
-        f"out of memory in a step of {batch_size} images" + (f" in {accumulate} parts" if accumulate > 1 else ""),
-        hint=f"type trainer.accumulate={accumulate * 2} (the same step in less memory)"
-        f" or trainer.batch_size={max(batch_size // 2, 1)}",
-    )

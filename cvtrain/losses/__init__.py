@@ -6,14 +6,18 @@ Knows nothing of models, batches of images, or what is done with the values.
 from cvtrain.losses.distance import MeanAbsoluteError, MeanSquaredError
 from cvtrain.losses.entropy import BinaryCrossEntropy, CrossEntropy, Focal, GeneralizedCrossEntropy, Squentropy
 from cvtrain.losses.loss import ClassificationLoss
+from cvtrain.losses.margin import AdditiveMarginSoftmax, LargeMarginSoftmax, SoftMarginSoftmax
 
 __all__ = [
+    "AdditiveMarginSoftmax",
     "BinaryCrossEntropy",
     "ClassificationLoss",
     "CrossEntropy",
     "Focal",
     "GeneralizedCrossEntropy",
+    "LargeMarginSoftmax",
     "MeanAbsoluteError",
     "MeanSquaredError",
+    "SoftMarginSoftmax",
     "Squentropy",
 ]

@@ -24,6 +24,9 @@ class ClassificationLoss(nn.Module):
     *not* over the sum of their weights as `torch.nn.CrossEntropyLoss` does, so that an image weighs the same in
     every batch; `auto` weights average to 1 over the training images, which keeps the scale of the gradient.
 
+    A loss may have two methods more: `head(linear)`, the layer that it needs in place of the model's last one, and
+    `set_step(step)`, which is told before each step which one it is, from 0.
+
     Args:
         num_classes: Number of classes K, at least 2.
         class_counts: Training images of each class, K numbers.
@@ -66,13 +69,17 @@ class ClassificationLoss(nn.Module):
         Returns:
             `(B,)`, float32 (float64 for float64 logits).
         """
-        assert logits.shape == (len(labels), self.num_outputs), "one row of outputs per label"
+        assert self.class_logits(logits).shape == (len(labels), self.num_outputs), "one row of outputs per label"
         losses = self.unweighted(upcast(logits), labels)
         return losses if self.weight_per_class is None else losses * self.weight_per_class[labels]
 
     def unweighted(self, logits: Tensor, labels: Tensor) -> Tensor:
         """As `forward`, before class weights, for logits that are float32 or float64."""
         raise NotImplementedError
+
+    def class_logits(self, outputs: Tensor) -> Tensor:
+        """The `(B, num_outputs)` logits among the outputs of a model in training; most losses know no others."""
+        return outputs
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Softmax of the outputs: `(B, num_outputs)` -> float32 `(B, num_classes)`, rows summing to 1."""

@@ -78,6 +78,16 @@ def check_positive(name: str, value: float) -> None:
         raise ConfigError(f"loss.{name} is {value!r}; it must be a number above 0")
 
 
+def check_at_least_zero(name: str, value: float) -> None:
+    """Refuses what is no number from 0 up; `name` is that of the option.
+
+    Raises:
+        ConfigError: Such a value.
+    """
+    if not is_number(value) or value < 0:
+        raise ConfigError(f"loss.{name} is {value!r}; it must be a number >= 0")
+
+
 def is_number(value: object) -> bool:
     """Whether a value is a finite number."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
