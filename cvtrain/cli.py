@@ -7,25 +7,22 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import math
 import os
 import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cvtrain.arguments import Arguments, parse_arguments
-from cvtrain.config import config_dir, masked
+from cvtrain.config import config_dir
 from cvtrain.engine import runtime
-from cvtrain.errors import ConfigError, CvtrainError, JobsFailedError
-from cvtrain.help import GROUPS, help_text
+from cvtrain.errors import ConfigError, CvtrainError
+from cvtrain.help import help_text
 from cvtrain.record import memory_limit_of
 from cvtrain.signals import StopRequest
 
-_HYDRA_FLAGS = ("--multirun", "-m", "--info", "-i", "--shell-completion", "-sc", "--hydra-help")
+_HYDRA_FLAGS = ("--info", "-i", "--shell-completion", "-sc", "--hydra-help")
 """Flags of Hydra's own that need its machinery around the whole program."""
 
 
@@ -53,8 +50,14 @@ def dispatch(arguments: list[str]) -> None:
         print("  ".join(f"{name} {version}" for name, version in versions().items()))
     elif any(word.partition("=")[0] in ("--cfg", "-c") for word in arguments):
         print_config(arguments)
+    elif "--multirun" in arguments or "-m" in arguments:
+        from cvtrain.multirun import Multirun
+
+        Multirun(arguments, run_job=run_job).run()
     elif any(flag in arguments for flag in _HYDRA_FLAGS):
-        run_hydra(arguments)
+        from cvtrain.multirun import run_hydra
+
+        run_hydra(arguments, run)
     else:
         run(arguments)
 
@@ -65,6 +68,28 @@ def run(arguments: Sequence[str]) -> Any:
 
     config = compose(arguments)
     return importlib.import_module(f"cvtrain.tasks.{config['task']}").run(config)
+
+
+def run_job(arguments: Sequence[str], *, sweep_dir: Path) -> tuple[int, Any, Path]:
+    """Runs one job of a multirun in a folder of the sweep that is named by the hash of its settings.
+
+    Returns:
+        Its exit code, what its task returns (None after an error), and the folder, which only training makes.
+    """
+    from cvtrain.compose import compose
+    from cvtrain.config import config_hash
+
+    found: list[Any] = []
+    folder = sweep_dir
+
+    def job() -> None:
+        nonlocal folder
+        config = compose(arguments)
+        folder = sweep_dir / config_hash(config)[:16]
+        found.append(importlib.import_module(f"cvtrain.tasks.{config['task']}").run({**config, "folder": str(folder)}))
+
+    code = exit_code_of(job)
+    return code, found[0] if found else None, folder
 
 
 def print_config(arguments: list[str]) -> None:
@@ -88,151 +113,6 @@ def print_config(arguments: list[str]) -> None:
     print("defaults:\n- config")
     print("".join(f"- override /{group}: {option}\n" for group, option in choices.items() if option), end="")
     print("- _self_\n" + save_text(config), end="")
-
-
-# ------------------------------------------------------------------------------------------------- multirun
-
-
-def run_hydra(arguments: list[str]) -> None:
-    """Hands the command line to Hydra: completion, info, multirun.
-
-    Every value of a multirun is checked before the first job starts. Each job says what it is; one that fails says why
-    at once, the others go on, and the command ends with the exit code of the first that failed.
-
-    Raises:
-        ConfigError: A value of the sweep is wrong, or Hydra's own settings are.
-        JobsFailedError: Some jobs failed.
-        SystemExit: A signal ended a job.
-    """
-    import hydra
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
-
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us instead of being printed with a traceback
-    jobs = _Jobs(arguments) if {"--multirun", "-m"} & set(arguments) else None
-    with tempfile.TemporaryDirectory(prefix="cvtrain-") as scratch:
-        words = jobs.words_for_hydra(scratch) if jobs else arguments
-        sys.argv = [sys.argv[0], *words]
-        job = jobs.run if jobs else run
-        try:
-            hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="config")(job)()
-        except (HydraException, OmegaConfBaseException) as error:
-            raise ConfigError(" ".join(str(error).partition("Config search path")[0].split())[:300]) from None
-    if jobs:
-        jobs.finish()
-
-
-class _Jobs:
-    """The jobs of a multirun, run one after the other in this process.
-
-    Args:
-        arguments: The command line.
-
-    Raises:
-        ConfigError: All that is wrong with any value.
-    """
-
-    def __init__(self, arguments: list[str]) -> None:
-        self.parsed = parse_arguments([word for word in arguments if word not in ("--multirun", "-m")])
-        self.num_jobs = check_sweep(self.parsed)
-        self.num_done = 0
-        self.failures: list[tuple[str, int]] = []
-
-    def words_for_hydra(self, scratch: str) -> list[str]:
-        """The command line as Hydra takes it; its own notes, which may hold secrets, go to a folder that is removed."""
-        own = [word for word in self.parsed.settings if _is_hydras(word)]
-        words = [word.lstrip("+") for word in self.parsed.settings if not _is_hydras(word)]
-        groups = [word if word.partition("=")[0] in GROUPS else f"++{word}" for word in words]
-        return ["--multirun", *self._flags(), f"hydra.sweep.dir={scratch}", *own, *groups]
-
-    def _flags(self) -> list[str]:
-        folder = ["--config-dir", self.parsed.config_dir] if self.parsed.config_dir else []
-        return [*folder, "--config-name", self.parsed.config_name]
-
-    def run(self, _config: Any) -> Any:
-        """One job; returns what its task returns, or NaN."""
-        from hydra.core.hydra_config import HydraConfig
-
-        from cvtrain.console import Console
-
-        words = list(HydraConfig.get().overrides.task)
-        self.num_done += 1
-        name = " ".join(_without_secrets(word) for word in words)
-        of_all = f" of {self.num_jobs}" if self.num_jobs else ""
-        Console().say()
-        Console().say(f"job {self.num_done}{of_all}: {name}")
-        results: list[Any] = []
-        code = exit_code_of(lambda: results.append(run([*self._flags(), *words])))
-        if code >= 128:
-            sys.exit(code)  # a signal is meant for all jobs
-        if code:
-            self.failures.append((name, code))
-        return results[0] if results else float("nan")
-
-    def finish(self) -> None:
-        """Says how many jobs are done.
-
-        Raises:
-            JobsFailedError: Some are not.
-        """
-        from cvtrain.console import Console
-
-        Console().say()
-        Console().say(f"{self.num_done - len(self.failures)} of {self.num_done} jobs done")
-        if self.failures:
-            raise JobsFailedError(self.failures)
-
-
-def _without_secrets(word: str) -> str:
-    key, _, value = word.lstrip("+").partition("=")
-    return f"{key}={masked(value, key)}"
-
-
-def _is_hydras(word: str) -> bool:
-    return word.lstrip("+~").startswith(("hydra.", "hydra/"))
-
-
-def check_sweep(parsed: Arguments) -> int | None:
-    """Composes every value of a multirun at least once, so that no mistake waits for the last job.
-
-    Returns:
-        The number of jobs; None where a sweeper decides.
-
-    Raises:
-        ConfigError: The problems of all values at once.
-    """
-    from cvtrain.compose import compose_parsed
-
-    settings = [word for word in parsed.settings if not _is_hydras(word)]
-    choices = [_alternatives(word) for word in settings]
-    problems: list[str] = []
-    for i in range(max((len(words) for words in choices), default=1)):
-        words = tuple(words[min(i, len(words) - 1)] for words in choices)
-        try:
-            compose_parsed(replace(parsed, settings=words))
-        except ConfigError as error:
-            problems += [problem for problem in error.lines() if problem not in problems]
-    if problems:
-        raise ConfigError(problems)
-    return None if any("interval(" in word for word in settings) else math.prod(map(len, choices))
-
-
-def _alternatives(word: str) -> list[str]:
-    """The values of a sweep, each as a setting of its own; any other word as it is."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
-
-    try:
-        override = OverridesParser.create().parse_override(word)
-    except HydraException:
-        return [word]
-    if not override.is_sweep_override():
-        return [word]
-    key = override.get_key_element()
-    if override.is_discrete_sweep():
-        return [f"{key}={value}" for value in override.sweep_string_iterator()]
-    interval = override.value()
-    return [f"{key}={interval.start}", f"{key}={interval.end}"]
 
 
 # --------------------------------------------------------------------------------------------------- errors

@@ -7,19 +7,19 @@ answered within a second.
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from cvtrain import schema, targets
 from cvtrain.arguments import FLAGS, Arguments, parse_arguments
-from cvtrain.config import TRAINED_GROUPS, Config, check_root_config, config_dir, user_config_dir
+from cvtrain.composer import Composer, plain_settings
+from cvtrain.config import TRAINED_GROUPS, Config, config_dir
 from cvtrain.errors import ConfigError
 from cvtrain.help import GROUPS, options_of, options_with
 from cvtrain.inheritance import resumed_config, set_one_length, take_over, trained_config
 from cvtrain.ruleset import RULES
-from cvtrain.suggestions import nearest, no_value, unknown_flag, unknown_key, unknown_option, unresolved
+from cvtrain.suggestions import nearest, no_value, unknown_flag, unknown_key, unknown_option
 
 _TASKS_OF_TRAINED_MODELS = ("evaluate", "predict")
 
@@ -52,8 +52,24 @@ def compose_parsed(parsed: Arguments) -> Config:
     return config
 
 
+def arms_of_experiment(parsed: Arguments) -> dict[str, str]:
+    """What an experiment sweeps over with --multirun: values by key, as they would be typed; empty if nothing.
+
+    An experiment states it as `hydra.sweeper.params`, Hydra's own place for it.
+
+    Raises:
+        ConfigError: The configs cannot be composed.
+    """
+    chosen = [word for word in parsed.settings if word.startswith("experiment=")]
+    with Composer(parsed) as hydra:
+        if not chosen or chosen[-1].partition("=")[2] not in hydra.options("experiment"):
+            return {}  # what is wrong with it is told when all is composed
+        params = hydra.compose(chosen[-1:]).hydra.sweeper.params
+    return {str(key): str(value) for key, value in (params or {}).items()}
+
+
 def _compose(parsed: Arguments, problems: list[str]) -> Config:
-    with _Hydra(parsed) as hydra:
+    with Composer(parsed) as hydra:
         for flag, value in parsed.unknown:
             problems.append(unknown_flag(flag, value, [*hydra.groups, *hydra.known_keys()], FLAGS))
         overrides = _parse_overrides(parsed.settings, hydra, problems)
@@ -78,99 +94,10 @@ def _with_device(problems: list[str], config: Config) -> list[str]:
     return problems
 
 
-# ----------------------------------------------------------------------------------------------------- Hydra
-
-
-@functools.cache
-def _user_configs_plugin() -> Any:
-    """Hydra's way to learn of a further folder of configs, root configs among them."""
-    from hydra.core.config_search_path import ConfigSearchPath
-    from hydra.plugins.search_path_plugin import SearchPathPlugin
-
-    class UserConfigs(SearchPathPlugin):
-        folders: ClassVar[list[Path]] = []
-
-        def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-            for folder in self.folders:
-                search_path.append("user", f"file://{folder}")
-
-    return UserConfigs
-
-
-class _Hydra:
-    """Hydra, set up for composing with the packaged configs and, after them, the user's."""
-
-    def __init__(self, parsed: Arguments) -> None:
-        user_dir = user_config_dir(parsed.config_dir)
-        self.folders = [config_dir(), *([user_dir] if user_dir else [])]
-        check_root_config(parsed.config_name, self.folders)
-        self.config_name = parsed.config_name
-        self.groups = list(GROUPS)
-
-    def __enter__(self) -> _Hydra:
-        from hydra import initialize_config_dir
-        from hydra.core.global_hydra import GlobalHydra
-        from hydra.core.plugins import Plugins
-
-        # In a multirun Hydra is at work around us: its state is put back afterwards.
-        self._outer = GlobalHydra.get_state()
-        GlobalHydra.instance().clear()
-        user_configs = _user_configs_plugin()
-        Plugins.instance().register(user_configs)
-        user_configs.folders = self.folders[1:]
-        self._context = initialize_config_dir(str(config_dir()), version_base="1.3")
-        user_configs.folders = []
-        self._context.__enter__()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        from hydra.core.global_hydra import GlobalHydra
-
-        self._context.__exit__(*exception)
-        GlobalHydra.set_state(self._outer)
-
-    def compose(self, overrides: list[str], *, config_name: str | None = None) -> Any:
-        """Composes settings.
-
-        Raises:
-            ConfigError: A file that cannot be read, or names what does not exist.
-        """
-        from hydra import compose
-        from hydra.errors import HydraException
-        from omegaconf.errors import OmegaConfBaseException
-        from yaml import YAMLError
-
-        try:
-            return compose(config_name or self.config_name, overrides=overrides, return_hydra_config=True)
-        except (HydraException, OmegaConfBaseException, YAMLError, ValueError, OSError) as error:
-            raise ConfigError(self._explain(error)) from None
-
-    def _explain(self, error: Exception) -> str:
-        """Hydra's words for a failed composition, in one sentence."""
-        message = " ".join(str(error).split())
-        missing = re.match(r"(?:In '([^']+)': )?Could not (?:find|load) '([^'/]+)/([^']+)'", message)
-        if missing and missing[2] in self.groups:
-            where = f"in {missing[1]}: " if missing[1] not in (None, "config") else ""
-            return where + unknown_option(missing[2], missing[3], self.options(missing[2]))
-        message = re.sub(r"^In '([^']+)': ", r"in \1: ", message)
-        for tail in ("Available options", "Config search path", "To append to your", "full_key:", "Did you mean"):
-            message = message.split(tail)[0].rstrip()
-        return f"the config cannot be composed: {message[:300]}"
-
-    def options(self, group: str) -> list[str]:
-        """The options of a group, the user's included."""
-        return options_of(group, *self.folders)
-
-    def known_keys(self) -> list[str]:
-        """The keys of a command without any word."""
-        defaults = _plain(self.compose([], config_name="config"), {}, [])
-        return [key for key, _ in schema.leaves(defaults) if not key.endswith("_target_")]
-
-
 # ---------------------------------------------------------------------------------------------- the words typed
 
 
-def _parse_overrides(words: Sequence[str], hydra: _Hydra, problems: list[str]) -> list[Any]:
+def _parse_overrides(words: Sequence[str], hydra: Composer, problems: list[str]) -> list[Any]:
     """The settings among the words; what is wrong with the others becomes problems."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
@@ -200,7 +127,7 @@ def _parse_overrides(words: Sequence[str], hydra: _Hydra, problems: list[str]) -
 # ---------------------------------------------------------------------------------------------- a new command
 
 
-def _new_config(overrides: list[Any], hydra: _Hydra, problems: list[str]) -> Config:
+def _new_config(overrides: list[Any], hydra: Composer, problems: list[str]) -> Config:
     """The settings of a command that continues no run; adds to `problems` whatever is wrong with them."""
     choices, values = _part_overrides(overrides, hydra, problems)
     words = {o.key_or_group: o.value() for o in values if not o.is_delete()}
@@ -214,8 +141,8 @@ def _new_config(overrides: list[Any], hydra: _Hydra, problems: list[str]) -> Con
     experiment = selected.pop("experiment", None)
     # A trainer of the user's is measured by the packaged one: code reads its keys, and no `_target_` lists them.
     options = selected | ({"trainer": "default"} if "trainer" in selected else {})
-    reference = _plain(hydra.compose([f"{g}={c}" for g, c in options.items()], config_name="config"), {}, [])
-    config, typed = _plain(composed, reference, problems), sorted({o.key_or_group for o in overrides})
+    reference = plain_settings(hydra.compose([f"{g}={c}" for g, c in options.items()], config_name="config"), {}, [])
+    config, typed = plain_settings(composed, reference, problems), sorted({o.key_or_group for o in overrides})
     set_one_length(config, typed, reference)
     if trained is not None:
         problems += take_over(config, trained, typed=typed, choices=choices)
@@ -230,7 +157,7 @@ def _new_config(overrides: list[Any], hydra: _Hydra, problems: list[str]) -> Con
     return {**config, "choices": {**selected, "experiment": experiment}, "typed": typed}
 
 
-def _part_overrides(overrides: list[Any], hydra: _Hydra, problems: list[str]) -> tuple[dict[str, str], list[str]]:
+def _part_overrides(overrides: list[Any], hydra: Composer, problems: list[str]) -> tuple[dict[str, str], list[str]]:
     """Parts overrides into chosen options and values; what cannot be had becomes a problem."""
     choices: dict[str, str] = {}
     values = []
@@ -254,7 +181,7 @@ def _part_overrides(overrides: list[Any], hydra: _Hydra, problems: list[str]) ->
     return choices, values
 
 
-def _compose_values(hydra: _Hydra, choices: list[str], values: list[Any], problems: list[str]) -> Any:
+def _compose_values(hydra: Composer, choices: list[str], values: list[Any], problems: list[str]) -> Any:
     """The composition with all values; where one does not fit into it, that is a problem, and it is left out."""
     # A `++` sets a key whether it exists or not; the comparison with the reference finds those that do not.
     forced = [f"++{o.input_line.lstrip('+')}" for o in values]
@@ -271,34 +198,6 @@ def _compose_values(hydra: _Hydra, choices: list[str], values: list[Any], proble
             written = word.removeprefix("++")
             problems.append(f"{written}: {written.partition('=')[0].rpartition('.')[0]} holds no keys")
     return hydra.compose([*choices, *fitting])
-
-
-def _plain(composed: Any, reference: Config, problems: list[str]) -> Config:
-    """The settings as plain, resolved containers, without Hydra's own.
-
-    A value that cannot be resolved becomes a problem, and is replaced by that of `reference`.
-    """
-    from omegaconf import OmegaConf, open_dict
-    from omegaconf.errors import OmegaConfBaseException
-
-    with open_dict(composed):
-        composed.pop("hydra")
-
-    def resolve(node: Any, key: str) -> Any:
-        if OmegaConf.is_dict(node):
-            return {k: take(node, k, f"{key}.{k}" if key else str(k)) for k in node}
-        if OmegaConf.is_list(node):
-            return [take(node, i, f"{key}[{i}]") for i in range(len(node))]
-        return node
-
-    def take(node: Any, name: Any, key: str) -> Any:
-        try:
-            return resolve(node[name], key)
-        except (OmegaConfBaseException, RecursionError) as error:
-            problems.append(unresolved(key, OmegaConf.to_container(node, resolve=False)[name], error))
-            return schema.look_up(reference, key)[1]
-
-    return resolve(composed, "")
 
 
 def _explain(key: str, known: list[str], *, config: Config, selected: dict[str, str]) -> str:

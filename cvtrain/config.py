@@ -18,7 +18,7 @@ from cvtrain.suggestions import nearest
 Config = dict[str, Any]
 """Every key of every chosen group, and under `choices` which option each group has."""
 
-RUN_ONLY_KEYS = ("name", "output_dir", "resume", "plugins", "typed")
+RUN_ONLY_KEYS = ("name", "output_dir", "resume", "plugins", "typed", "folder")
 """Keys that say how a command is run and change no result: left out of the hash of a config."""
 
 RESUME_MAY_CHANGE = (
@@ -128,7 +128,7 @@ def save_text(config: Mapping[str, Any]) -> str:
     """The settings as YAML, with secrets masked."""
     import yaml
 
-    kept = {k: v for k, v in masked(config).items() if k not in ("resume", "typed")}
+    kept = {k: v for k, v in masked(config).items() if k not in ("resume", "typed", "folder")}
     return yaml.safe_dump(kept, sort_keys=False, allow_unicode=True)
 
 

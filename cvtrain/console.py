@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from cvtrain.outputs import printable
+from cvtrain.plain_text import printable
 
 if TYPE_CHECKING:
     from tqdm import tqdm

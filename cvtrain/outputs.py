@@ -6,12 +6,9 @@ Knows files and plain values; neither torch nor the meaning of what is written.
 from __future__ import annotations
 
 import contextlib
-import csv
 import errno
 import fcntl
-import io
 import json
-import math
 import os
 import shutil
 import socket
@@ -22,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from cvtrain.errors import CheckpointError, ConfigError, OutputError
+from cvtrain.plain_text import cell, csv_text, finite
 
 METRICS_HEADER = (
     "epoch",
@@ -35,6 +33,33 @@ METRICS_HEADER = (
     "images_per_second",
     "val_cross_entropy",
 )
+
+
+def new_folder(parent: Path, *, suffix: str | None = None) -> Path:
+    """Makes a new folder named by the time, which no other process has.
+
+    Raises:
+        OutputError: It cannot be made.
+    """
+    try:
+        while True:
+            name = datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f") + (f"-{suffix}" if suffix else "")
+            with contextlib.suppress(FileExistsError):
+                (parent / name).mkdir(parents=True)
+                return parent / name
+    except OSError as error:
+        raise _not_writable(parent, error) from None
+
+
+def _missing(folder: Path) -> list[Path]:
+    return [each for each in (folder, *folder.parents) if not each.exists()]
+
+
+def _not_writable(folder: Path, error: OSError) -> OutputError:
+    return OutputError(
+        f"cannot write to the output folder {folder}: {error.strerror}",
+        hint="choose another one with output_dir=FOLDER",
+    )
 
 
 class RunDir:
@@ -64,21 +89,34 @@ class RunDir:
         Raises:
             OutputError: It cannot be made.
         """
-        missing = [folder for folder in (parent, *parent.parents) if not folder.exists()]
+        missing = _missing(parent)
+        return cls._begin(new_folder(parent, suffix=suffix), missing)
+
+    @classmethod
+    def create_at(cls, path: Path) -> RunDir:
+        """Makes the folder of a job, which has a name of its own.
+
+        Raises:
+            ConfigError: It is there already.
+            OutputError: It cannot be made.
+        """
+        missing = _missing(path.parent)
         try:
-            while True:
-                name = datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f") + (f"-{suffix}" if suffix else "")
-                with contextlib.suppress(FileExistsError):
-                    (parent / name).mkdir(parents=True)
-                    break
-            run_dir = cls(parent / name)
-            run_dir._made_for_it = missing
+            path.mkdir(parents=True)
+        except FileExistsError:
+            raise ConfigError(f"the same settings have been run before, in {path}") from None
+        except OSError as error:
+            raise _not_writable(path.parent, error) from None
+        return cls._begin(path, missing)
+
+    @classmethod
+    def _begin(cls, path: Path, missing: list[Path]) -> RunDir:
+        run_dir = cls(path)
+        run_dir._made_for_it = missing
+        try:
             run_dir.checkpoint_dir.mkdir()
         except OSError as error:
-            raise OutputError(
-                f"cannot write to the output folder {parent}: {error.strerror}",
-                hint="choose another one with output_dir=FOLDER",
-            ) from None
+            raise _not_writable(path.parent, error) from None
         run_dir._take_lock()
         return run_dir
 
@@ -162,7 +200,7 @@ class RunDir:
 
     def write_card(self, card: Mapping[str, Any]) -> None:
         """Replaces the run card; numbers that are not finite become null, because JSON has none."""
-        self.write_text(self.card_path, json.dumps(_finite(card), indent=2, ensure_ascii=False) + "\n")
+        self.write_text(self.card_path, json.dumps(finite(card), indent=2, ensure_ascii=False) + "\n")
 
     def read_card(self) -> dict[str, Any]:
         """The run card, or an empty one."""
@@ -197,7 +235,7 @@ class RunDir:
         """Adds one row; one that cannot be written now is kept, and written before the next checkpoint is."""
         header = METRICS_HEADER if self.metrics_num_bytes() == 0 else None
         row = asdict(evaluation)
-        self._unwritten_rows += csv_text(header, [[_shown(row[key]) for key in METRICS_HEADER]]).encode()
+        self._unwritten_rows += csv_text(header, [[cell(row[key]) for key in METRICS_HEADER]]).encode()
         with contextlib.suppress(OutputError):
             self._write_rows()
 
@@ -255,39 +293,3 @@ class RunDir:
         except OSError as error:
             raise OutputError(f"{self.metrics_path} could not be written: {error.strerror}") from None
         return True
-
-
-def csv_text(header: Sequence[str] | None, rows: Iterable[Sequence[Any]]) -> str:
-    """Rows as CSV; a cell that a spreadsheet would run as a formula is written as text."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    if header:
-        writer.writerow(header)
-    writer.writerows([_harmless(cell) for cell in row] for row in rows)
-    return buffer.getvalue()
-
-
-def _harmless(cell: Any) -> Any:
-    if isinstance(cell, str):
-        cell = printable(cell)
-        return f"'{cell}" if cell[:1] in ("=", "+", "-", "@") else cell
-    return cell
-
-
-def printable(text: str) -> str:
-    r"""Text without control characters and stray bytes, which could drive a terminal: they become `\x..`."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
-
-
-def _shown(value: Any) -> Any:
-    if value is None:
-        return ""
-    return f"{value:.10g}" if isinstance(value, float) else value
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(k): _finite(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -12,7 +12,7 @@ LEAVES = {"data", "models", "engine", "losses", "optimizers", "muon", "scheduler
 
 RANKS = [
     {"errors"},
-    {"rules", "suggestions", "seeding", "signals", "arguments", "help"},
+    {"rules", "suggestions", "plain_text", "seeding", "signals", "arguments", "help"},
     {"ruleset"},
     {"schema"},
     LEAVES,
@@ -20,14 +20,15 @@ RANKS = [
     {"console", "record", "safekeeping"},
     {"build", "resume"},
     {"check", "fit", "classifier"},
-    {"inheritance", "tasks"},
+    {"inheritance", "composer", "tasks"},
     {"compose"},
+    {"multirun"},
     {"cli"},
     {"__init__", "__main__"},
 ]
 """Each may import those above it, and what stands beside it where that makes no circle."""
 
-KNOW_HYDRA = {"compose", "cli"}
+KNOW_HYDRA = {"composer", "compose", "multirun"}
 MAY_PRINT = {"console", "cli"}
 MAX_MODULE_LINES, MAX_FUNCTION_LINES = 320, 60
 

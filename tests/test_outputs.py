@@ -15,7 +15,8 @@ import pytest
 
 from cvtrain.engine.trainer import Evaluation
 from cvtrain.errors import CheckpointError, ConfigError, OutputError
-from cvtrain.outputs import METRICS_HEADER, RunDir, csv_text, printable
+from cvtrain.outputs import METRICS_HEADER, RunDir
+from cvtrain.plain_text import csv_text, printable
 
 EVALUATION = Evaluation(
     epoch=1,

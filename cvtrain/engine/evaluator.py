@@ -84,38 +84,47 @@ def evaluate(
     """
     was_training = model.training
     model.eval()
-    device = compute.device
-    total_loss, total_entropy = torch.zeros(
-        2, dtype=torch.float64 if device.type != "mps" else torch.float32, device=device
-    )
-    num_correct, num_images = torch.zeros((), dtype=torch.int64, device=device), 0
-    labels, probabilities, predictions = [], [], []
+    totals = _Totals(compute.device, collect=collect)
     try:
         with memory_limit("out of memory while evaluating", hint="type a smaller trainer.eval_batch_size"):
             for batch in inputs:
                 with compute.autocast():
                     logits = model(batch.images)
-                predicted = predicted_classes(logits)
-                each = loss_fn.probabilities(logits)
-                total_loss += image_losses(loss_fn, logits, batch.labels).sum()
-                total_entropy += surprise(each, batch.labels).sum()
-                num_correct += (predicted == batch.labels).sum()
-                num_images += len(batch.labels)
-                if collect:
-                    labels.append(batch.labels.cpu())
-                    probabilities.append(each.cpu())
-                    predictions.append(predicted.cpu())
+                totals.add(loss_fn, logits, batch.labels)
                 on_batch()
                 if should_stop():
                     return None
     finally:
         model.train(was_training)
-    return EvaluationResult(
-        loss=total_loss.item() / num_images,
-        accuracy=num_correct.item() / num_images,
-        num_images=num_images,
-        cross_entropy=total_entropy.item() / num_images,
-        labels=torch.cat(labels) if collect else None,
-        probabilities=torch.cat(probabilities) if collect else None,
-        predictions=torch.cat(predictions) if collect else None,
-    )
+    return totals.result()
+
+
+class _Totals:
+    """Sums over images, and what is kept of each."""
+
+    def __init__(self, device: torch.device, *, collect: bool) -> None:
+        dtype = torch.float64 if device.type != "mps" else torch.float32
+        self.loss, self.cross_entropy = (torch.zeros((), dtype=dtype, device=device) for _ in range(2))
+        self.num_correct, self.num_images = torch.zeros((), dtype=torch.int64, device=device), 0
+        self.collected: list[tuple[Tensor, Tensor, Tensor]] | None = [] if collect else None
+
+    def add(self, loss_fn: nn.Module, logits: Tensor, labels: Tensor) -> None:
+        """Takes in a batch."""
+        probabilities, predictions = loss_fn.probabilities(logits), predicted_classes(logits)
+        self.loss += image_losses(loss_fn, logits, labels).sum()
+        self.cross_entropy += surprise(probabilities, labels).sum()
+        self.num_correct += (predictions == labels).sum()
+        self.num_images += len(labels)
+        if self.collected is not None:
+            self.collected.append((labels.cpu(), probabilities.cpu(), predictions.cpu()))
+
+    def result(self) -> EvaluationResult:
+        """Means over all images."""
+        collected = [torch.cat(parts) for parts in zip(*self.collected, strict=True)] if self.collected else []
+        return EvaluationResult(
+            self.loss.item() / self.num_images,
+            self.num_correct.item() / self.num_images,
+            self.num_images,
+            self.cross_entropy.item() / self.num_images,
+            *collected,
+        )

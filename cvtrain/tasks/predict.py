@@ -16,7 +16,8 @@ from cvtrain.classifier import Classifier, Prediction, find_checkpoint, from_sta
 from cvtrain.config import Config, save_text
 from cvtrain.console import Console, percent
 from cvtrain.errors import ConfigError, DataError
-from cvtrain.outputs import RunDir, printable
+from cvtrain.outputs import RunDir
+from cvtrain.plain_text import printable
 from cvtrain.record import new_card, recorded
 from cvtrain.signals import StopRequest
 

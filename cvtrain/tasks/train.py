@@ -32,13 +32,20 @@ def run(config: Config) -> float | None:
 
 def start(config: Config) -> float | None:
     """A new run in a new folder."""
-    folder = f"{build.data_name(config)}-{build.model_name(config)}"
-    run_dir = RunDir.create(Path(config["output_dir"]) / "train" / folder, suffix=config["name"])
+    run_dir = _new_run_dir(config)
     console, card = Console(run_dir.log), new_card(config)
     with StopRequest() as stop, recorded(run_dir, card, discard_if_config_is_wrong=True):
         run_dir.write_text(run_dir.config_path, save_text(config))
         job = assemble(config, run_dir=run_dir, console=console, stop=stop)
         return train(job, card)
+
+
+def _new_run_dir(config: Config) -> RunDir:
+    """The folder of a job where a sweep wants it, else one named by the time."""
+    if "folder" in config:
+        return RunDir.create_at(Path(config["folder"]))
+    name = f"{build.data_name(config)}-{build.model_name(config)}"
+    return RunDir.create(Path(config["output_dir"]) / "train" / name, suffix=config["name"])
 
 
 def resume(config: Config) -> float | None:
