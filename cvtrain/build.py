@@ -29,6 +29,7 @@ from cvtrain.data.statistics import Normalize, measure_statistics
 from cvtrain.engine.device import Compute, choose_device, choose_precision, set_determinism
 from cvtrain.engine.runtime import available_cores
 from cvtrain.errors import ConfigError
+from cvtrain.losses.foreign import ForeignLoss
 from cvtrain.models.fit import check_image_size
 from cvtrain.models.heads import replace_head
 from cvtrain.models.init import initialise
@@ -210,32 +211,6 @@ def loss(config: Config, facts: DataFacts) -> nn.Module:
     """
     made = _call("loss", config, num_classes=facts.num_classes, class_counts=facts.class_counts)
     return made if hasattr(made, "probabilities") else ForeignLoss(made, facts.num_classes)
-
-
-class ForeignLoss(nn.Module):
-    """A loss on logits from elsewhere, with what cvtrain asks of a loss besides its value.
-
-    Args:
-        loss_fn: Maps logits and labels to one value per image, or to one mean.
-        num_classes: K, which is also the number of outputs.
-    """
-
-    def __init__(self, loss_fn: nn.Module, num_classes: int) -> None:
-        super().__init__()
-        self.loss_fn = loss_fn
-        self.num_outputs = num_classes
-
-    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The loss of `(B, K)` logits."""
-        return self.loss_fn(logits.float(), labels)
-
-    def class_logits(self, outputs: Tensor) -> Tensor:
-        """The outputs themselves."""
-        return outputs
-
-    def probabilities(self, logits: Tensor) -> Tensor:
-        """Softmax, float32 `(B, K)`."""
-        return logits.float().softmax(1)
 
 
 def model(config: Config, facts: DataFacts, *, num_outputs: int) -> nn.Module:
