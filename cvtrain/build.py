@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import os
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -21,14 +21,13 @@ from cvtrain.config import Config
 from cvtrain.data.augment import Augment
 from cvtrain.data.batches import Batches
 from cvtrain.data.facts import DataFacts
-from cvtrain.data.images import ImageData, ImageSet, MemoryImages, Preprocessing, Progress
+from cvtrain.data.images import ImageData, ImageSet, MemoryImages, Progress
 from cvtrain.data.inputs import EvalInputs, TrainInputs
-from cvtrain.data.permutation import PermutePixels
+from cvtrain.data.permutation import permutation_of, with_permutation
 from cvtrain.data.splits import Split, make_split
 from cvtrain.data.statistics import Normalize, measure_statistics
 from cvtrain.engine.device import Compute, choose_device, choose_precision, set_determinism
 from cvtrain.engine.runtime import available_cores
-from cvtrain.errors import ConfigError
 from cvtrain.losses.foreign import ForeignLoss
 from cvtrain.models.fit import check_image_size
 from cvtrain.models.heads import replace_head
@@ -91,30 +90,12 @@ def data(config: Config, *, progress: Progress | None = None) -> PreparedData:
     facts = DataFacts(
         class_names=source.class_names,
         class_counts=tuple(counts.tolist()),
-        preprocessing=preprocessing(config, source.preprocessing),
+        preprocessing=with_permutation(source.preprocessing, settings.get("permute_pixels")),
         statistics=source.statistics or measure_statistics(source.train.images, split.train),
         fingerprint=source.fingerprint,
         split_hash=split.hash(),
     )
     return PreparedData(source, split, facts)
-
-
-def preprocessing(config: Config, by_source: Preprocessing) -> Preprocessing:
-    """How pictures become inputs: as the source says, and in the order of pixels that the settings say.
-
-    Raises:
-        ConfigError: Pixels are to be permuted, and there is one only.
-    """
-    seed = config["data"].get("permute_pixels")  # configs of older runs have no such key
-    if seed is not None and by_source.image_size == 1:
-        raise ConfigError(f"data.permute_pixels={seed} has no effect on {data_name(config)}: a point is a single pixel")
-    return replace(by_source, permute_pixels=seed)
-
-
-def permutation(facts: DataFacts) -> PermutePixels | None:
-    """The order of pixels that `facts` name, on the CPU; None where they stay in place."""
-    seed = facts.preprocessing.permute_pixels
-    return None if seed is None else PermutePixels(seed, image_size=facts.image_size)
 
 
 def save_split(prepared: PreparedData) -> bytes:
@@ -156,10 +137,8 @@ def eval_inputs(
 ) -> EvalInputs:
     """The images of a split, normalised and permuted as `facts` say (a checkpoint's, when one is evaluated)."""
     batches = _batches(config, prepared, split, batch_size=config["trainer"]["eval_batch_size"], device=device)
-    permute = permutation(facts)
-    return EvalInputs(
-        batches, Normalize(facts.statistics).to(device), permute=permute.to(device) if permute else None
-    )
+    permute = permutation_of(facts.preprocessing, device=device)
+    return EvalInputs(batches, Normalize(facts.statistics).to(device), permute=permute)
 
 
 def train_inputs(config: Config, prepared: PreparedData, *, device: torch.device) -> TrainInputs:
@@ -170,28 +149,18 @@ def train_inputs(config: Config, prepared: PreparedData, *, device: torch.device
     """
     batches = _batches(config, prepared, "train", batch_size=config["trainer"]["batch_size"], device=device)
     facts, seed = prepared.facts, derive_seed(config["seed"], "augment")
-    permute = permutation(facts)
-    return TrainInputs(
-        batches,
-        augmentation(config, facts),
-        Normalize(facts.statistics).to(device),
-        seed=seed,
-        permute=permute.to(device) if permute else None,
-    )
+    normalize, permute = Normalize(facts.statistics).to(device), permutation_of(facts.preprocessing, device=device)
+    return TrainInputs(batches, augmentation(config, facts), normalize, seed=seed, permute=permute)
 
 
 def augmentation(config: Config, facts: DataFacts) -> Augment:
     """How training images are varied.
 
     Raises:
-        ConfigError: They are points, which cannot be mirrored, cropped or coloured.
+        ConfigError: It has no meaning for inputs that are points.
     """
     augment: Augment = _call("augment", config)
-    if not facts.preprocessing.takes_pictures and (parts := augment.parts_for_pictures()):
-        raise ConfigError(
-            f"augment.{part} has no meaning for {data_name(config)}: its inputs are points, not pictures"
-            for part in parts
-        )
+    augment.check_suits(facts.preprocessing)
     return augment
 
 
@@ -238,7 +207,6 @@ def model(config: Config, facts: DataFacts, *, num_outputs: int) -> nn.Module:
 def without_pretrained(config: Config) -> Config:
     """The same settings without pretrained weights, for where the model's own will be put in, or none are needed."""
     bare = copy.deepcopy(config)
-    for key, nothing in (("weights", None), ("pretrained", False)):
         if key in bare["model"]:
             bare["model"][key] = nothing
     return bare

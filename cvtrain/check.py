@@ -15,6 +15,7 @@ from cvtrain.config import Config
 from cvtrain.data.facts import DataFacts
 from cvtrain.data.images import Preprocessing
 from cvtrain.data.known import known_facts
+from cvtrain.data.permutation import with_permutation
 from cvtrain.data.statistics import Statistics
 from cvtrain.engine.device import choose_device, device_problem
 from cvtrain.engine.freezing import freeze
@@ -82,11 +83,12 @@ def expected_facts(config: Config) -> DataFacts | None:
     known = known_facts(config["data"])
     if known is None:
         return None
+    seed = config["data"].get("permute_pixels")
     names, channels = tuple(f"class {i}" for i in range(known.num_classes)), known.channels
     return DataFacts(
         class_names=names,
         class_counts=(1,) * len(names),
-        preprocessing=build.preprocessing(config, Preprocessing(known.image_size, channels)),
+        preprocessing=with_permutation(Preprocessing(known.image_size, channels), seed),
         statistics=Statistics((0.5,) * channels, (0.25,) * channels),
         fingerprint="",
         split_hash="",

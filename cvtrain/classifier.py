@@ -20,6 +20,7 @@ from cvtrain import build
 from cvtrain.config import Config
 from cvtrain.data.decode import EXTENSIONS, decode_array, decode_image, printable
 from cvtrain.data.facts import DataFacts
+from cvtrain.data.permutation import permutation_of
 from cvtrain.data.statistics import Normalize
 from cvtrain.engine.checkpoint import Loaded, list_checkpoints, load_newest, read_checkpoint
 from cvtrain.engine.device import Compute, memory_limit
@@ -71,6 +72,7 @@ class Classifier:
         self.model, self.loss_fn, self.facts, self.compute = model.eval(), loss_fn, facts, compute
         self.config, self.notes = config, notes
         self._normalize = Normalize(facts.statistics).to(compute.device)
+        self._permute = permutation_of(facts.preprocessing, device=compute.device)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -89,7 +91,7 @@ class Classifier:
             One prediction per picture, in the same order.
 
         Raises:
-            DataError: A file that cannot be read, or an array of another shape or type.
+            DataError: A file that cannot be read, an array of another shape or type, or a model of points.
         """
         if isinstance(pictures, str | Path | np.ndarray):
             pictures = [pictures]
@@ -103,8 +105,9 @@ class Classifier:
         """A picture as the model takes it: uint8 `(image_size, image_size, channels)`.
 
         Raises:
-            DataError: It cannot be read.
+            DataError: It cannot be read, or the model knows points only.
         """
+        self.check_takes_pictures()
         rule = self.facts.preprocessing
         options = {"image_size": rule.image_size, "channels": rule.channels, "resize": rule.resize}
         if isinstance(picture, np.ndarray):
@@ -113,9 +116,45 @@ class Classifier:
             raise DataError(f"a {type(picture).__name__} is no picture", hint="give paths or uint8 NumPy arrays")
         return decode_image(picture, **options)
 
+    def check_takes_pictures(self) -> None:
+        """Refuses to take pictures, where the model was trained on points.
+
+        Raises:
+            DataError: It was.
+        """
+        if self.facts.preprocessing.is_point:
+            raise DataError(
+                f"this model classifies points of {self.facts.in_channels} coordinates, not pictures",
+                hint=f"in Python: cvtrain.load(RUN).predict_points(points), an array (N, {self.facts.in_channels})",
+            )
+
+    def predict_points(self, points: np.ndarray) -> list[Prediction]:
+        """Classifies points, with a model that was trained on points.
+
+        Args:
+            points: Numbers `(N, D)`, the coordinates of `N` points.
+
+        Raises:
+            DataError: The array has another shape or type, or the model takes pictures.
+        """
+        return self.as_predictions(self.point_probabilities(points))
+
+    def point_probabilities(self, points: np.ndarray) -> Tensor:
+        """float32 `(N, K)` on the CPU, for points as `predict_points` takes them."""
+        rule, found = self.facts.preprocessing, np.asarray(points)
+        if not rule.is_point:
+            raise DataError("this model classifies pictures, not points", hint="type predict(pictures)")
+        if found.ndim != 2 or found.shape[1] != rule.channels or found.dtype.kind not in "fiu":
+            raise DataError(
+                f"an array of shape {found.shape} and dtype {found.dtype} is no list of points",
+                hint=f"this model takes numbers of shape (N, {rule.channels})",
+            )
+        pixels = (255 * found.astype(np.float64)).astype(np.float32)
+        return self.probabilities(torch.from_numpy(pixels).view(-1, 1, 1, rule.channels))
+
     @torch.inference_mode()
     def probabilities(self, pixels: Tensor) -> Tensor:
-        """float32 `(B, K)` on the CPU, for uint8 pixels `(B, H, W, C)` of the right size.
+        """float32 `(B, K)` on the CPU, for pixels `(B, H, W, C)` of the right size: uint8, or float32 of that unit.
 
         Raises:
             MemoryLimitError: There is no room for so many at once.
@@ -123,6 +162,8 @@ class Classifier:
         what = f"out of memory for {len(pixels)} pictures at once"
         with memory_limit(what, hint="type a smaller trainer.eval_batch_size, or predict(..., batch_size=)"):
             images = self._normalize(pixels.to(self.compute.device).permute(0, 3, 1, 2))
+            if self._permute is not None:
+                images = self._permute(images)
             with self.compute.autocast():
                 logits = self.model(images)
             return self.loss_fn.probabilities(logits).cpu()
@@ -187,6 +228,10 @@ def find_checkpoint(path: Path) -> Loaded:
     """Reads the checkpoint that a path names: a file, or of a run folder the one that the run was tested with.
 
     That is the best one, or the newest when there is no best one or the run was told not to restore it.
+
+    Args:
+        path: Of a file or a folder.
+        setting: What names the path, for messages.
 
     Raises:
         CheckpointError: There is none that can be used.

@@ -92,6 +92,11 @@ def take_over(config: Config, trained: Config, *, typed: Sequence[str], choices:
         before = trained["choices"].get(group)
         if choices.get(group, before) != before:
             problems.append(f"{group}={choices[group]}: the checkpoint was trained with {group}={before}")
+    if "data.permute_pixels" in typed:
+        before, now = trained["data"].get("permute_pixels"), schema.look_up(config, "data.permute_pixels")[1]
+        if now != before:
+            key = "data.permute_pixels"
+            problems.append(f"{key}={schema.shown(now)}: the checkpoint was trained with {key}={schema.shown(before)}")
     for group in TRAINED_GROUPS:
         if group in choices:
             continue

@@ -45,7 +45,7 @@ KINDS = {
 }
 
 SHARED_OPTIONS = {
-    "data": ("val_fraction", "max_per_class"),
+    "data": ("val_fraction", "max_per_class", "permute_pixels"),
     "optimizer": ("weight_decay", "decay_norm_and_bias"),
 }
 """Keys of a group that cvtrain itself reads, and does not hand to the target."""

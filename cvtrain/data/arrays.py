@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from cvtrain.data.images import ImageData, ImageSet, MemoryImages, Preprocessing
+from cvtrain.data.statistics import Statistics
 
 _CACHE_FORMAT = 1
 _MAX_HEADER_BYTES = 1 << 20
@@ -102,15 +103,17 @@ def image_data(
     class_names: tuple[str, ...],
     warnings: tuple[str, ...] = (),
     pixels_sha256: tuple[str, str] | None = None,
+    statistics: Statistics | None = None,
 ) -> ImageData:
     """Arrays as `ImageData` without a validation split; its fingerprint covers pixels, labels and class names.
 
     Args:
-        train: Pixels, uint8 `(N, H, W, C)`, and labels, whole numbers `(N,)`.
+        train: Pixels, uint8 or float32 `(N, H, W, C)`, and labels, whole numbers `(N,)`.
         test: The same for the test split.
         class_names: The name of label 0, 1, ...
         warnings: Sentences for the user.
         pixels_sha256: `array_sha256` of the pixels of both splits, where it is known already.
+        statistics: To normalise by; None: they are measured.
     """
     pixels_sha256 = pixels_sha256 or (array_sha256(train[0]), array_sha256(test[0]))
     labels_sha256 = (array_sha256(labels.astype(np.int64)) for _, labels in (train, test))
@@ -124,6 +127,7 @@ def image_data(
         preprocessing=Preprocessing(image_size=size, channels=channels),
         fingerprint=hashlib.sha256(content.encode()).hexdigest(),
         warnings=warnings,
+        statistics=statistics,
     )
 
 

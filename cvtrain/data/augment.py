@@ -7,13 +7,15 @@ its batch, not on the device, not on the number of workers, not on what was draw
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from cvtrain.data.draws import Draws
+from cvtrain.data.images import Preprocessing
+from cvtrain.errors import ConfigError
 
 (
     _FLIP,
@@ -110,6 +112,23 @@ class Augment:
         if self.erase:
             images = erase(images, draws, chance=self.erase)
         return images
+
+    def check_suits(self, preprocessing: Preprocessing) -> None:
+        """Refuses, for points, what has a meaning only where pixels have neighbours and a range: all but mixup.
+
+        Raises:
+            ConfigError: With each part that is on.
+        """
+        neutral = Augment()
+        names = [part.name for part in fields(Augment) if part.name not in ("crop_fill", "mixup")]
+        if preprocessing.is_point:
+            problems = [
+                f"augment.{name}={getattr(self, name)} has no meaning for points, which are no pictures"
+                for name in names
+                if getattr(self, name) != getattr(neutral, name)
+            ]
+            if problems:
+                raise ConfigError(problems, hint="type augment=none")
 
     @property
     def mixes(self) -> bool:

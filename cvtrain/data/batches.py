@@ -1,4 +1,4 @@
-"""Batches of uint8 images on the device, from memory or from files, in an order that depends on (seed, epoch) alone.
+"""Batches of images on the device, from memory or from files, in an order that depends on (seed, epoch) alone.
 
 Knows nothing of augmentation or models. Both ways yield the same batches: the number of workers changes nothing.
 """
@@ -25,7 +25,7 @@ class Batch:
     """Some images and labels.
 
     Args:
-        images: uint8 `(B, C, H, W)` on the device.
+        images: `(B, C, H, W)` on the device, uint8 or float32 as they are stored.
         labels: int64 `(B,)` on the device.
         indices: int64 `(B,)` on the device: which images of the data set these are.
     """
@@ -107,7 +107,7 @@ class Batches:
 
 class _Reader:
     def read_all(self, chunks: list[Tensor]) -> Iterator[Tensor]:
-        """uint8 `(B, C, H, W)` for each chunk of indices."""
+        """The images `(B, C, H, W)` of each chunk of indices."""
         raise AssertionError("a reader reads")
 
 

@@ -20,7 +20,7 @@ class DataFacts:
         class_names: The name of label 0, 1, ...
         class_counts: Training images of each class.
         preprocessing: How a picture becomes an input.
-        statistics: Mean and standard deviation of the training images.
+        statistics: Mean and standard deviation that images are normalised by.
         fingerprint: SHA-256 (hex) of the data.
         split_hash: SHA-256 (hex) of which image trains, validates, tests.
     """
@@ -39,7 +39,7 @@ class DataFacts:
 
     @property
     def in_channels(self) -> int:
-        """1 (grey) or 3 (RGB)."""
+        """1 (grey), 3 (RGB), or the number of coordinates of a point."""
         return self.preprocessing.channels
 
     @property

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from cvtrain.data.statistics import Statistics
 
 Progress = Callable[[int, int, str], None]
 """Called as `progress(done, total, what)`, e.g. `progress(512, 60000, "decoding images")`; never prints by itself."""
@@ -24,7 +27,7 @@ class ImageStore(Protocol):
         """`(N, C, H, W)`."""
 
     def read(self, indices: Tensor) -> Tensor:
-        """The images at `indices` (int64, `(B,)`) as uint8 `(B, C, H, W)`, in 0..255."""
+        """The images at `indices` (int64, `(B,)`), `(B, C, H, W)`: uint8 in 0..255, or float32 of the same unit."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,8 @@ class MemoryImages:
 
     Args:
         pixels: uint8 `(N, H, W, C)`, C-contiguous, 0..255. Rows of pixels lie together, which is what makes
-            cropping and channels-last training fast.
+            cropping and channels-last training fast. Where 256 levels are too coarse: float32 of the same unit
+            (255 is 1.0), of any range.
     """
 
     pixels: Tensor
@@ -45,7 +49,7 @@ class MemoryImages:
         return n, channels, height, width
 
     def read(self, indices: Tensor) -> Tensor:
-        """The images at `indices` (int64, `(B,)`) as uint8 `(B, C, H, W)` in channels-last memory order."""
+        """Copies of the images at `indices` (int64, `(B,)`), `(B, C, H, W)` in channels-last memory order."""
         return self.pixels.index_select(0, indices).permute(0, 3, 1, 2)
 
 
@@ -77,14 +81,21 @@ class Preprocessing:
 
     Args:
         image_size: Height and width of the square input, in pixels.
-        channels: 1 (grey) or 3 (RGB).
+        channels: 1 (grey), 3 (RGB), or the number of coordinates of a point.
         resize: `stretch` ignores the aspect ratio; `crop` scales the shorter side and cuts the centre;
             `pad` scales the longer side and fills with black.
+        permute_pixels: Seed of the fixed order that the pixels of every image are put into; None leaves them.
     """
 
     image_size: int
     channels: int
     resize: str = "crop"
+    permute_pixels: int | None = None
+
+    @property
+    def is_point(self) -> bool:
+        """Whether an input is no picture but a single pixel: a point, whose coordinates stand where channels do."""
+        return self.image_size == 1
 
 
 @dataclass(frozen=True)
@@ -100,6 +111,7 @@ class ImageData:
         fingerprint: SHA-256 (hex) over what the source read: file list or pixels, and labels. The same data give
             the same fingerprint on every machine and with every way of loading.
         warnings: Sentences that the user should see (skipped files, a missing class, ...).
+        statistics: Mean and standard deviation to normalise by; None: they are measured on the training images.
     """
 
     train: ImageSet
@@ -109,3 +121,4 @@ class ImageData:
     preprocessing: Preprocessing
     fingerprint: str
     warnings: tuple[str, ...] = field(default=())
+    statistics: Statistics | None = None

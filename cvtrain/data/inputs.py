@@ -1,4 +1,4 @@
-"""What a model is fed: batches that are augmented and normalised on their device.
+"""What a model is fed: batches that are augmented, normalised and, if so wished, permuted on their device.
 
 Knows data, not models: it joins batches, augmentation and normalisation, for training and for evaluation.
 """
@@ -13,6 +13,7 @@ from torch import Tensor
 from cvtrain.data.augment import Augment
 from cvtrain.data.batches import Batches
 from cvtrain.data.draws import Draws
+from cvtrain.data.permutation import PermutePixels
 from cvtrain.data.statistics import Normalize
 
 
@@ -49,10 +50,20 @@ class TrainInputs:
         augment: How images are varied.
         normalize: On the device of the batches.
         seed: Of the augmentation.
+        permute: What comes last, after mixing too; None leaves the pixels where they are.
     """
 
-    def __init__(self, batches: Batches, augment: Augment, normalize: Normalize, *, seed: int) -> None:
+    def __init__(
+        self,
+        batches: Batches,
+        augment: Augment,
+        normalize: Normalize,
+        *,
+        seed: int,
+        permute: PermutePixels | None = None,
+    ) -> None:
         self.batches, self.augment, self.normalize, self.seed = batches, augment, normalize, seed
+        self.permute = permute
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -62,11 +73,11 @@ class TrainInputs:
         for batch in self.batches.shuffled(epoch, start=start):
             draws = Draws(self.seed, epoch, batch.indices)
             images = self.normalize(self.augment(batch.images, draws))
+            inputs = Inputs(images, batch.labels)
             if self.augment.mixes:
                 mixture = self.augment.mix(images, batch.labels, draws)
-                yield Inputs(mixture.images, mixture.labels, mixture.other_labels, mixture.weight)
-            else:
-                yield Inputs(images, batch.labels)
+                inputs = Inputs(mixture.images, mixture.labels, mixture.other_labels, mixture.weight)
+            yield inputs._replace(images=self.permute(inputs.images)) if self.permute else inputs
 
 
 class EvalInputs:
@@ -75,14 +86,16 @@ class EvalInputs:
     Args:
         batches: Of the split.
         normalize: On the device of the batches.
+        permute: What comes after it; None leaves the pixels where they are.
     """
 
-    def __init__(self, batches: Batches, normalize: Normalize) -> None:
-        self.batches, self.normalize = batches, normalize
+    def __init__(self, batches: Batches, normalize: Normalize, *, permute: PermutePixels | None = None) -> None:
+        self.batches, self.normalize, self.permute = batches, normalize, permute
 
     def __len__(self) -> int:
         return len(self.batches)
 
     def __iter__(self) -> Iterator[Inputs]:
         for batch in self.batches.in_order():
-            yield Inputs(self.normalize(batch.images), batch.labels)
+            images = self.normalize(batch.images)
+            yield Inputs(self.permute(images) if self.permute else images, batch.labels)

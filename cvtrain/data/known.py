@@ -33,4 +33,6 @@ def known_facts(settings: Mapping[str, Any]) -> KnownFacts | None:
         return KnownFacts(10, 1, settings["image_size"])
     if target == "cvtrain.data.synthetic.load_synthetic":
         return KnownFacts(settings["num_classes"], settings["channels"], settings["image_size"])
+    if target == "cvtrain.data.spiral.load_spiral":
+        return KnownFacts(settings["num_classes"], 2, 1)
     return _KNOWN.get(target)

@@ -40,10 +40,12 @@ def measure_statistics(images: ImageStore, indices: Tensor) -> Statistics:
     channels = images.shape[1]
     total = torch.zeros(channels, dtype=torch.int64)
     squares = torch.zeros(channels, dtype=torch.int64)
-    for chunk in sample.split(500):  # integers: the sums are exact whatever the order
-        pixels = images.read(chunk).permute(1, 0, 2, 3).flatten(1).to(torch.int64)
-        total += pixels.sum(1)
-        squares += (pixels * pixels).sum(1)
+    for chunk in sample.split(500):
+        pixels = images.read(chunk).permute(1, 0, 2, 3).flatten(1)
+        # Of uint8 in integers: the sums are exact whatever the order.
+        pixels = pixels.double() if pixels.is_floating_point() else pixels.to(torch.int64)
+        total = total + pixels.sum(1)
+        squares = squares + (pixels * pixels).sum(1)
     count = len(sample) * images.shape[2] * images.shape[3]
     mean = total.double() / count
     variance = (squares.double() / count - mean**2).clamp_min(0)
@@ -52,10 +54,10 @@ def measure_statistics(images: ImageStore, indices: Tensor) -> Statistics:
 
 
 class Normalize(nn.Module):
-    """uint8 images to float32 with mean 0 and standard deviation 1 per channel.
+    """Images to float32 with mean 0 and standard deviation 1 per channel.
 
     Args:
-        statistics: As measured on the training images.
+        statistics: Of the training images.
     """
 
     def __init__(self, statistics: Statistics) -> None:
@@ -65,9 +67,9 @@ class Normalize(nn.Module):
         self.register_buffer("offset", -torch.tensor(statistics.mean) / std, persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Normalises uint8 `(B, C, H, W)` to float32 of the same shape, channels-last in memory."""
+        """Normalises uint8 or float32 `(B, C, H, W)`, 255 being 1.0, to float32, channels-last; `images` stay."""
         batch, channels, height, width = images.shape
         # One row of pixels at a time: broadcasting over the 3 innermost numbers alone is many times slower.
-        rows = images.permute(0, 2, 3, 1).reshape(batch * height, width * channels).float()
+        rows = images.permute(0, 2, 3, 1).reshape(batch * height, width * channels).to(torch.float32, copy=True)
         rows.mul_(self.factor.repeat(width)).add_(self.offset.repeat(width))
         return rows.view(batch, height, width, channels).permute(0, 3, 1, 2)

@@ -70,6 +70,9 @@ def _run_on_meta(factory: Callable[..., nn.Module], *, num_classes: int, in_chan
 
 
 def _size_error(error: Exception, run: Callable[[int], object], *, image_size: int, name: str) -> ConfigError:
+    if image_size == 1:
+        found = f"{name} needs images; these are points, each a single pixel"
+        return ConfigError(found, hint="type model=mlp or model=linear")
     deadline = time.monotonic() + _SEARCH_SECONDS
     smallest = _next_size(run, above=image_size, deadline=deadline)
     if smallest is None:

@@ -6,11 +6,17 @@ Does not know that pixels have neighbours: an image is one long vector here.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch import nn
 
 from cvtrain.errors import ConfigError
+
+_ACTIVATIONS: dict[str, Callable[[], nn.Module] | None] = {
+    "relu": lambda: nn.ReLU(inplace=True),
+    "tanh": nn.Tanh,
+    "none": None,
+}
 
 
 def linear(*, num_classes: int, in_channels: int, image_size: int) -> nn.Module:
@@ -33,9 +39,10 @@ def mlp(
     in_channels: int,
     image_size: int,
     hidden: Sequence[int] = (256, 128),
+    activation: str = "relu",
     dropout: float = 0.0,
 ) -> nn.Module:
-    """A multilayer perceptron with ReLU.
+    """A multilayer perceptron.
 
     Maps float images `(B, in_channels, image_size, image_size)` to logits `(B, num_classes)`.
 
@@ -44,16 +51,18 @@ def mlp(
         in_channels: Channels of the images.
         image_size: Height and width of the images, in pixels.
         hidden: Width of each hidden layer.
+        activation: `relu`, `tanh`, or `none`: then the layers are one linear map, learnt as a product.
         dropout: Share of hidden activations that are zeroed in training, 0..1.
 
     Raises:
-        ConfigError: A width below 1, a dropout outside 0..1, or dropout without a hidden layer.
+        ConfigError: A width below 1, a dropout outside 0..1, an unknown activation, or one of the two other than by
+            default without a hidden layer.
     """
     num_pixels = in_channels * image_size**2
     return nn.Sequential(
         OrderedDict(
             flatten=nn.Flatten(),
-            hidden=hidden_layers(num_pixels, hidden, dropout=dropout),
+            hidden=hidden_layers(num_pixels, hidden, activation=activation, dropout=dropout),
             head=nn.Linear(hidden[-1] if hidden else num_pixels, num_classes),
         )
     )
@@ -70,13 +79,15 @@ def fc2(*, num_classes: int, in_channels: int, image_size: int) -> nn.Module:
     return mlp(num_classes=num_classes, in_channels=in_channels, image_size=image_size, hidden=(8, 8))
 
 
-def hidden_layers(num_features: int, hidden: Sequence[int], *, dropout: float) -> nn.Sequential:
-    """Linear, ReLU, dropout for each width: `(B, num_features)` to `(B, hidden[-1])`.
+def hidden_layers(
+    num_features: int, hidden: Sequence[int], *, dropout: float, activation: str = "relu"
+) -> nn.Sequential:
+    """Linear, activation, dropout for each width: `(B, num_features)` to `(B, hidden[-1])`.
 
     The dropout modules are there even at 0, so that no setting of it renames a weight.
 
     Raises:
-        ConfigError: A width below 1, a dropout outside 0..1, or dropout without a hidden layer.
+        ConfigError: See `mlp`.
 
     Source: Krizhevsky, Sutskever & Hinton 2012, section 4.2: dropout acts on the outputs of hidden neurons.
     """
@@ -89,10 +100,15 @@ def hidden_layers(num_features: int, hidden: Sequence[int], *, dropout: float) -
             f"model.dropout={dropout:g} has no effect without hidden layers",
             hint="give layers, as in model.hidden=[512], or set model.dropout=0",
         )
-    layers = OrderedDict()
+    if activation not in _ACTIVATIONS:
+        raise ConfigError(f"model.activation={activation} is none of {', '.join(_ACTIVATIONS)}")
+    if activation != "relu" and not hidden:
+        raise ConfigError(f"model.activation={activation} has no effect without hidden layers")
+    layers, make_activation = OrderedDict(), _ACTIVATIONS[activation]
     for index, width in enumerate(hidden, start=1):
         layers[f"fc{index}"] = nn.Linear(num_features, width)
-        layers[f"relu{index}"] = nn.ReLU(inplace=True)
+        if make_activation is not None:
+            layers[f"{activation}{index}"] = make_activation()
         layers[f"dropout{index}"] = nn.Dropout(dropout)
         num_features = width
     return nn.Sequential(layers)

@@ -31,7 +31,7 @@ def run(config: Config) -> None:
     Raises:
         ConfigError: No checkpoint or no input is named.
         CheckpointError: It cannot be used.
-        DataError: There is no picture, or none can be read.
+        DataError: There is no picture, none can be read, or the model knows points only.
     """
     missing = [key for key in ("checkpoint", "input") if config[key] is None]
     if missing:
@@ -43,6 +43,7 @@ def run(config: Config) -> None:
     paths = list(image_paths(config["input"]))
     loaded = find_checkpoint(Path(config["checkpoint"]))
     classifier = from_state(loaded, device=config["trainer"]["device"], plugins=config["plugins"])
+    classifier.check_takes_pictures()
     folder = f"{build.data_name(config)}-{build.model_name(config)}"
     run_dir = RunDir.create(Path(config["output_dir"]) / "predict" / folder, suffix=config["name"])
     card, console = new_card(config) | {"checkpoint": str(loaded.path)}, Console(run_dir.log)
