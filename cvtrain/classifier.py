@@ -224,10 +224,14 @@ def from_state(loaded: Loaded, *, device: str = "auto", plugins: Sequence[str] =
     )
 
 
-def find_checkpoint(path: Path) -> Loaded:
+def find_checkpoint(path: Path, *, setting: str = "checkpoint") -> Loaded:
     """Reads the checkpoint that a path names: a file, or of a run folder the one that the run was tested with.
 
     That is the best one, or the newest when there is no best one or the run was told not to restore it.
+
+    Args:
+        path: Of a file or a folder.
+        setting: What names the path, for messages.
 
     Args:
         path: Of a file or a folder.
@@ -241,22 +245,22 @@ def find_checkpoint(path: Path) -> Loaded:
         return Loaded(read_checkpoint(path), path)
     folder = path / "checkpoints" if (path / "checkpoints").is_dir() else path
     if not path.exists():
-        raise CheckpointError(f"checkpoint={path}: there is no such file or folder", hint=_newest_runs())
-    loaded = _best(folder)
+        raise CheckpointError(f"{setting}={path}: there is no such file or folder", hint=_newest_runs())
+    loaded = _best(folder, setting)
     if loaded is None or not _restores_best(loaded.state):
         loaded = load_newest(folder, "step", set_aside=False) or loaded
     if loaded is None:
-        raise CheckpointError(f"checkpoint={path}: the folder holds no checkpoint", hint=_newest_runs())
+        raise CheckpointError(f"{setting}={path}: the folder holds no checkpoint", hint=_newest_runs())
     return loaded
 
 
-def _best(folder: Path) -> Loaded | None:
+def _best(folder: Path, setting: str) -> Loaded | None:
     """The best checkpoint; never another one in its place without being asked."""
     try:
         return load_newest(folder, "best", set_aside=False)
     except CheckpointError as error:
         others = [f.path for f in list_checkpoints(folder, "step")]
-        raise CheckpointError(error.message, hint=f"type checkpoint={others[-1]}" if others else None) from None
+        raise CheckpointError(error.message, hint=f"type {setting}={others[-1]}" if others else None) from None
 
 
 def _restores_best(state: dict[str, Any]) -> bool:

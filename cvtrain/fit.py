@@ -15,6 +15,7 @@ import torch
 from cvtrain import build
 from cvtrain.config import Config, masked
 from cvtrain.console import Console
+from cvtrain.data.facts import DataFacts
 from cvtrain.engine.averaging import WeightAverage
 from cvtrain.engine.checkpoint import Loaded, list_checkpoints, load_newest, mark_best
 from cvtrain.engine.evaluator import EvaluationResult, evaluate
@@ -23,6 +24,7 @@ from cvtrain.engine.freezing import freeze
 from cvtrain.engine.selection import Selection
 from cvtrain.engine.trainer import Trainer
 from cvtrain.errors import CheckpointError, ConfigError, InterruptedBySignal
+from cvtrain.init_from import Start, Taken, read_start, take_weights, with_normalisation
 from cvtrain.outputs import RunDir
 from cvtrain.results import FitResult
 from cvtrain.resume import check_same_data, check_same_settings, explained, load_weights
@@ -40,6 +42,7 @@ class Run:
         console: Where everything is said.
         stop: Set by a signal.
         checkpoint: What to go on from, or None.
+        start: What `model.init_from` names, if it has been read.
 
     Raises:
         ConfigError: Settings that do not fit the data, each other or the checkpoint.
@@ -56,6 +59,7 @@ class Run:
         console: Console,
         stop: StopRequest,
         checkpoint: Loaded | None = None,
+        start: Start | None = None,
     ) -> None:
         self.config, self.prepared, self.facts = config, prepared, prepared.facts
         self.run_dir, self.console, self.stop = run_dir, console, stop
@@ -63,25 +67,36 @@ class Run:
         self._checkpoints = Safekeeping(run_dir, keep=config["trainer"]["checkpoint"]["keep"], warn=console.warn)
         self._saved_position = (0, 0)
         self.last: Evaluation | None = None
+        self.taken: Taken | None = None
+        self.origin: dict[str, Any] | None = None  # of the first weights
         if checkpoint:
             with explained(checkpoint.path):
                 check_same_settings(checkpoint.state["config"], config)
                 check_same_data(checkpoint.state["facts"], self.facts)
+                self._normalise_by(DataFacts.from_plain(checkpoint.state["facts"]))
                 precision = checkpoint.state["precision"]
             self._assemble(precision)
             with explained(checkpoint.path):
                 self._restore(checkpoint.state)
             self._go_on_from(checkpoint)
         else:
-            self._assemble(None)
+            self._assemble(None, start or read_start(config))
             run_dir.cut_metrics(0)  # rows of a process that was killed before its first checkpoint
 
     # ---------------------------------------------------------------------------------------- parts
 
-    def _assemble(self, precision: str | None) -> None:
+    def _normalise_by(self, facts: DataFacts) -> None:
+        self.prepared = with_normalisation(self.prepared, facts)
+        self.facts = self.prepared.facts
+
+    def _assemble(self, precision: str | None, start: Start | None = None) -> None:
         config, settings = self.config, self.config["trainer"]
         self.loss_fn = build.loss(config, self.facts)
         self.model, self.init = build.initialised_model(config, self.facts, num_outputs=self.loss_fn.num_outputs)
+        if start is not None:
+            self.taken = take_weights(self.model, start, config=config, prepared=self.prepared)
+            self.origin = self.taken.origin
+            self._normalise_by(start.facts)
         self.compute = build.compute(config, self.model, precision=precision)
         self.compute.place(self.model)
         self.loss_fn.to(self.compute.device)
@@ -127,6 +142,7 @@ class Run:
 
     def _restore(self, state: dict[str, Any]) -> None:
         """Takes over a saved state; what it is about on the disk is `_go_on_from`'s."""
+        self.origin = state.get("init_from")
         self.trainer.load_state_dict(state["trainer"])
         self.selection.load_state_dict(state["selection"])
         self.last = Evaluation(**state["last"]) if state["last"] else None
@@ -226,6 +242,7 @@ class Run:
             "config": masked(self.config),
             "facts": self.facts.to_plain(),
             "precision": self.compute.precision,
+            "init_from": self.origin,
             "total_steps": self.trainer.total_steps,
             "seconds": self.seconds,
             "metrics_num_bytes": self.run_dir.metrics_num_bytes(),

@@ -109,6 +109,7 @@ RULES: dict[str, Rule] = {
     "augment.mixup": number(0),
     "augment.cutmix": number(0),
     # model
+    "model.init_from": optional(PATH),
     "model.dropout": fraction(),
     "model.hidden": _WIDTHS,
     "model.activation": choice("relu", "tanh", "none"),

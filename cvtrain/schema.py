@@ -148,6 +148,10 @@ def cross_checks(settings: Settings) -> list[str]:
             problems.append("optimizer.nesterov=true needs optimizer.dampening=0")
     if scheduler.get("warmup_epochs") and scheduler.get("warmup_steps"):
         problems.append("scheduler.warmup_epochs and scheduler.warmup_steps are both set: choose one")
+    model = _node(settings, "model")
+    for key in ("weights", "pretrained"):
+        if model.get("init_from") is not None and model.get(key):
+            problems.append(f"model.init_from and model.{key} are both set: choose one")
     if "root" in data and data["root"] is None:
         problems.append(
             "data.root is needed: data.root=FOLDER, which holds train/<class>/ and test/<class>/ with images"

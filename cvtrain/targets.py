@@ -46,6 +46,7 @@ KINDS = {
 
 SHARED_OPTIONS = {
     "data": ("val_fraction", "max_per_class", "permute_pixels"),
+    "model": ("init_from",),
     "optimizer": ("weight_decay", "decay_norm_and_bias"),
 }
 """Keys of a group that cvtrain itself reads, and does not hand to the target."""

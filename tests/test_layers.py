@@ -19,7 +19,7 @@ RANKS = [
     {"config", "targets", "outputs", "results"},
     {"console", "record", "safekeeping"},
     {"build", "resume"},
-    {"check", "fit", "classifier"},
+    {"check", "fit", "classifier", "init_from"},
     {"inheritance", "composer", "tasks"},
     {"compose"},
     {"multirun"},

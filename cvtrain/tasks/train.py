@@ -15,6 +15,7 @@ from cvtrain.config import Config, load_config, save_text
 from cvtrain.console import Console, duration, percent
 from cvtrain.engine.checkpoint import Loaded, load_newest, remove_leftovers
 from cvtrain.fit import Run
+from cvtrain.init_from import read_start
 from cvtrain.outputs import RunDir
 from cvtrain.record import new_card, recorded
 from cvtrain.signals import StopRequest
@@ -69,8 +70,17 @@ def assemble(
 ) -> Run:
     """Reads the data and makes what is needed to train on them."""
     build.limit_threads()
+    first_weights = None if checkpoint else read_start(config)
     prepared = build.data(config, progress=console.progress)
-    return Run(config, prepared, run_dir=run_dir, console=console, stop=stop, checkpoint=checkpoint)
+    return Run(
+        config,
+        prepared,
+        run_dir=run_dir,
+        console=console,
+        stop=stop,
+        checkpoint=checkpoint,
+        start=first_weights,
+    )
 
 
 def train(job: Run, card: dict[str, Any], checkpoint: Loaded | None = None) -> float | None:
@@ -105,13 +115,14 @@ def introduce(job: Run, card: dict[str, Any], checkpoint: Loaded | None) -> None
         device=job.compute.name,
         precision=job.compute.precision,
         warnings=warnings_of(job),
+        **({"init_from": job.origin} if job.origin else {}),
     )
     sizes = [len(getattr(prepared.split, split)) for split in ("train", "val", "test")]
     console.say(
         f"{build.data_name(config)}: {sizes[0]:,} images to train on, {sizes[1]:,} to validate, {sizes[2]:,} to test;"
         f" {facts.num_classes} classes, {facts.image_size}x{facts.image_size}x{facts.in_channels}"
     )
-    init = ", He initialisation" if job.init == "he" else ""
+    init = ", He initialisation" if job.init == "he" and job.taken is None else ""
     console.say(
         f"{build.model_name(config)}: {num_parameters:,} parameters{init}; {job.compute.name}, {job.compute.precision}"
     )
@@ -121,6 +132,8 @@ def introduce(job: Run, card: dict[str, Any], checkpoint: Loaded | None) -> None
         console.say(f"goes on after step {job.trainer.step} of {job.trainer.total_steps}")
     elif config["resume"]:
         console.say("there is no checkpoint yet: starts from the beginning")
+    if job.taken:
+        console.say(job.taken.sentence)
     for warning in card["warnings"]:
         console.warn(warning)
     console.say(f"writes to {job.run_dir.path}")
@@ -128,7 +141,7 @@ def introduce(job: Run, card: dict[str, Any], checkpoint: Loaded | None) -> None
 
 def warnings_of(job: Run) -> list[str]:
     """What the user should know before training starts."""
-    warnings = list(job.prepared.source.warnings)
+    warnings = [*job.prepared.source.warnings, *(job.taken.warnings if job.taken else ())]
     num_train, batch_size = len(job.prepared.split.train), job.config["trainer"]["batch_size"]
     if num_train < batch_size:
         warnings.append(

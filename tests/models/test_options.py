@@ -21,6 +21,7 @@ OWN_MODELS = [
 
 def read(option: str):
     settings = OmegaConf.to_container(OmegaConf.load(CONFIG_DIR / f"{option}.yaml"))
+    assert settings.pop("init_from") is None, "an option of every model, which cvtrain itself reads"
     module, _, function = settings.pop("_target_").rpartition(".")
     return getattr(importlib.import_module(module), function), settings
 
