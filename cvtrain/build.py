@@ -207,6 +207,7 @@ def model(config: Config, facts: DataFacts, *, num_outputs: int) -> nn.Module:
 def without_pretrained(config: Config) -> Config:
     """The same settings without pretrained weights, for where the model's own will be put in, or none are needed."""
     bare = copy.deepcopy(config)
+    for key, nothing in (("weights", None), ("pretrained", False), ("init_from", None)):
         if key in bare["model"]:
             bare["model"][key] = nothing
     return bare

@@ -233,10 +233,6 @@ def find_checkpoint(path: Path, *, setting: str = "checkpoint") -> Loaded:
         path: Of a file or a folder.
         setting: What names the path, for messages.
 
-    Args:
-        path: Of a file or a folder.
-        setting: What names the path, for messages.
-
     Raises:
         CheckpointError: There is none that can be used.
     """
