@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,24 +15,16 @@ from torch import Tensor, nn
 
 from cvtrain.engine.averaging import WeightAverage
 from cvtrain.engine.device import Compute, memory_limit, step_memory_limit
+from cvtrain.engine.diagnosis.history import Totals
+from cvtrain.engine.diagnosis.measures import StepMeasure
 from cvtrain.engine.evaluator import EvaluationResult, image_losses
 from cvtrain.engine.events import Evaluation, Schedule, Step
-from cvtrain.engine.metrics import predicted_classes
+from cvtrain.engine.sums import RunningSums
 from cvtrain.errors import DivergedError
 from cvtrain.seeding import derive_seed
 
 CHECK_EVERY = 50
 """Steps between looks at whether losses on a GPU were finite: each look waits for the GPU."""
-
-
-@dataclass
-class _Sums:
-    """Running sums since the last evaluation."""
-
-    loss: Tensor
-    num_correct: Tensor
-    num_images: int = 0
-    seconds: float = 0.0
 
 
 class Trainer:
@@ -57,6 +48,7 @@ class Trainer:
         average: Averaged weights to keep and evaluate, or None.
         frozen: Modules that stay in evaluation mode.
         forward: The model to call, when it is not the model itself (compiled).
+        measure: Gives what watches the step of a number, from 1, or None for most.
     """
 
     def __init__(
@@ -77,25 +69,30 @@ class Trainer:
         average: WeightAverage | None = None,
         frozen: Sequence[nn.Module] = (),
         forward: Callable[[Tensor], Tensor] | None = None,
+        measure: Callable[[int], StepMeasure | None] = lambda _step: None,
     ) -> None:
         self.model, self.loss_fn, self.optimizer, self.schedule = model, loss_fn, optimizer, schedule
         self.inputs, self.evaluate_fn, self.compute = inputs, evaluate_fn, compute
         self.total_steps, self.seed, self.evaluate_every = total_steps, seed, evaluate_every
         self.accumulate, self.grad_clip, self.average, self.frozen = accumulate, grad_clip, average, frozen
-        self.forward = forward or model
+        self.forward, self._measure = forward or model, measure
         self._tell_step = getattr(loss_fn, "set_step", lambda step: None)
         self._class_logits = getattr(loss_fn, "class_logits", lambda outputs: outputs)
         self.step = 0
         self._evaluated_at = 0
         self._base_lrs = [group["lr"] for group in optimizer.param_groups]
         self._scaler = torch.amp.GradScaler(compute.device.type, enabled=compute.precision == "fp16")
-        self._sums = self._new_sums()
+        self._sums = RunningSums(self.compute.device)
         self._bad_step = torch.zeros((), dtype=torch.int64, device=compute.device)
 
     @property
     def position(self) -> tuple[int, int]:
         """Steps taken, and the step of the last evaluation: the state is the same whenever these are."""
         return self.step, self._evaluated_at
+
+    def totals(self) -> Totals:
+        """Sums since the last evaluation; waits for the device."""
+        return Totals(self._sums.loss.item(), self._sums.num_correct.item(), self._sums.num_images)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -163,10 +160,13 @@ class Trainer:
 
     def _train_on(self, inputs: Any) -> None:
         self.optimizer.zero_grad(set_to_none=True)
+        measure = self._measure(self.step + 1)
         batch_size = len(inputs.labels)
         for part in inputs.parts(self.accumulate):
             with self.compute.autocast():
                 logits = self.forward(part.images)
+            if measure:
+                measure.outputs(part.images, logits)
             losses = image_losses(self.loss_fn, logits, part.labels)
             if part.weight is not None:
                 others = image_losses(self.loss_fn, logits, part.other_labels)
@@ -175,18 +175,17 @@ class Trainer:
             self._scaler.scale(loss / batch_size).backward()
             self._add_to_sums(loss.detach(), logits.detach(), part)
         self._scaler.unscale_(self.optimizer) if self._scaler.is_enabled() else None
+        if measure:
+            measure.gradients()
         if self.grad_clip is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.grad_clip)
         self._scaler.step(self.optimizer)
         self._scaler.update()
+        if measure:
+            measure.update()
 
     def _add_to_sums(self, loss: Tensor, logits: Tensor, part: Any) -> None:
-        labels = part.labels
-        if part.weight is not None:  # a mixed image counts as what it shows most of
-            labels = torch.where(part.weight >= 0.5, part.labels, part.other_labels)
-        self._sums.loss += loss
-        self._sums.num_correct += (predicted_classes(self._class_logits(logits)) == labels).sum()
-        self._sums.num_images += len(labels)
+        self._sums.add(loss, self._class_logits(logits), part)
         bad = ~torch.isfinite(loss) & (self._bad_step == 0)
         self._bad_step += bad * (self.step + 1)
 
@@ -238,14 +237,9 @@ class Trainer:
         if result is not None:
             self.schedule.observe(result.loss)
         self._evaluated_at = self.step
-        self._sums = self._new_sums()
+        self._sums = RunningSums(self.compute.device)
         self._set_mode()
         return evaluation
-
-    def _new_sums(self) -> _Sums:
-        device = self.compute.device
-        dtype = torch.float32 if device.type == "mps" else torch.float64
-        return _Sums(torch.zeros((), dtype=dtype, device=device), torch.zeros((), dtype=torch.int64, device=device))
 
     # -------------------------------------------------------------------------------------------- finite numbers
 
@@ -277,7 +271,8 @@ class Trainer:
         lr = self.optimizer.param_groups[0]["lr"]
         return DivergedError(
             f"diverged: {what} is not a finite number at step {step} (lr {lr:g})",
-            hint="try a smaller optimizer.lr, scheduler.warmup_epochs=1 or trainer.grad_clip=1",
+            hint=f"try a smaller optimizer.lr such as optimizer.lr={self._base_lrs[0] / 10:.3g},"
+            " scheduler.warmup_epochs=1 or trainer.grad_clip=1",
         )
 
     # -------------------------------------------------------------------------------------------- state
@@ -287,12 +282,7 @@ class Trainer:
         return {
             "step": self.step,
             "evaluated_at": self._evaluated_at,
-            "sums": {
-                "loss": self._sums.loss.item(),
-                "num_correct": self._sums.num_correct.item(),
-                "num_images": self._sums.num_images,
-                "seconds": self._sums.seconds,
-            },
+            "sums": self._sums.state_dict(),
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
@@ -303,10 +293,7 @@ class Trainer:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes over a saved state."""
         self.step, self._evaluated_at = state["step"], state["evaluated_at"]
-        sums = state["sums"]
-        self._sums.loss += sums["loss"]
-        self._sums.num_correct += sums["num_correct"]
-        self._sums.num_images, self._sums.seconds = sums["num_images"], sums["seconds"]
+        self._sums.load_state_dict(state["sums"])
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])

@@ -1,0 +1,1 @@
+"""Says in one line when a run is not learning, and why."""
