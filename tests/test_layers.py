@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1] / "cvtrain"
 
-LEAVES = {"data", "models", "engine", "losses", "optimizers", "muon", "schedulers"}
+LEAVES = {"data", "models", "engine", "losses", "optimizers", "muon", "schedulers", "analysis"}
 """Know torch, but neither the config nor each other."""
 
 RANKS = [
@@ -16,7 +16,7 @@ RANKS = [
     {"ruleset"},
     {"schema"},
     LEAVES,
-    {"config", "targets", "outputs", "results"},
+    {"config", "targets", "outputs", "results", "sweeps"},
     {"console", "record", "safekeeping"},
     {"build", "resume"},
     {"check", "fit", "classifier", "init_from"},
