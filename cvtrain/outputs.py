@@ -6,6 +6,7 @@ Knows files and plain values; neither torch nor the meaning of what is written.
 from __future__ import annotations
 
 import contextlib
+import csv
 import errno
 import fcntl
 import json
@@ -78,6 +79,7 @@ class RunDir:
         self.log_path = path / "log.txt"
         self.error_path = path / "error.txt"
         self.checkpoint_dir = path / "checkpoints"
+        self.plots_dir = path / "plots"
         self._lock: int | None = None
         self._unwritten_rows = b""
         self._made_for_it: list[Path] = []
@@ -255,6 +257,15 @@ class RunDir:
         except OSError as error:
             raise OutputError(f"{self.metrics_path} could not be written: {error.strerror}") from None
         self._unwritten_rows = b""
+
+    def read_metrics(self) -> list[dict[str, str]]:
+        """The rows of metrics.csv as text.
+
+        Raises:
+            OSError: It cannot be read.
+        """
+        with open(self.metrics_path, encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
 
     def metrics_num_bytes(self) -> int:
         """The length of metrics.csv with all rows so far: a checkpoint remembers which rows belong to it."""

@@ -13,6 +13,7 @@ from cvtrain import build, results
 from cvtrain.check import check
 from cvtrain.config import Config, load_config, save_text
 from cvtrain.console import Console, duration, percent
+from cvtrain.drawings import draw
 from cvtrain.engine.checkpoint import Loaded, load_newest, remove_leftovers
 from cvtrain.fit import Run
 from cvtrain.init_from import read_start
@@ -97,7 +98,8 @@ def train(job: Run, card: dict[str, Any], checkpoint: Loaded | None = None) -> f
     card.update(results.card_figures(result), test=results.figures(result.test, names))
     rows = results.prediction_rows(result.test, prepared.names("test"), names)
     run_dir.write_predictions(results.PREDICTIONS_HEADER, rows)
-    say_result(job.console, run_dir, result)
+    draw(job, result.test)
+    say_result(job, result)
     best = result.selection.best
     return best.val_accuracy if best else None
 
@@ -119,7 +121,8 @@ def introduce(job: Run, card: dict[str, Any], checkpoint: Loaded | None) -> None
     )
     sizes = [len(getattr(prepared.split, split)) for split in ("train", "val", "test")]
     console.say(
-        f"{build.data_name(config)}: {sizes[0]:,} images to train on, {sizes[1]:,} to validate, {sizes[2]:,} to test;"
+        f"{build.data_name(config)}: {sizes[0]:,} {things(job)} to train on, {sizes[1]:,} to validate,"
+        f" {sizes[2]:,} to test;"
         f" {facts.num_classes} classes, {facts.image_size}x{facts.image_size}x{facts.in_channels}"
     )
     init = ", He initialisation" if job.init == "he" and job.taken is None else ""
@@ -153,20 +156,29 @@ def warnings_of(job: Run) -> list[str]:
     return warnings
 
 
-def say_result(console: Console, run_dir: RunDir, result: results.FitResult) -> None:
+def things(job: Run) -> str:
+    """What the inputs are called."""
+    return "points" if job.facts.preprocessing.is_point else "images"
+
+
+def say_result(job: Run, result: results.FitResult) -> None:
     """Ends with the facts that matter, where they are, and what to type next."""
-    best = result.selection.best
+    best, console, run_dir = result.selection.best, job.console, job.run_dir
     console.say()
     if result.stop_reason == "early_stopping":
         console.say(
             f"stopped early at step {result.num_steps}: no improvement for {result.selection.patience} evaluations"
         )
-    console.say(f"test accuracy  {percent(result.test.accuracy)} of {result.test.num_images:,} images")
+    console.say(f"test accuracy  {percent(result.test.accuracy)} of {result.test.num_images:,} {things(job)}")
     if best and best.val_accuracy is not None:
         console.say(f"validation     {percent(best.val_accuracy)} (best, epoch {best.epoch:g})")
-    console.say(f"time           {duration(result.seconds)}, {result.images_per_second:,.0f} images/s in training")
+    console.say(
+        f"time           {duration(result.seconds)}, {result.images_per_second:,.0f} {things(job)}/s in training"
+    )
     console.say(f"results        {run_dir.path}")
-    console.say(f"next           cvtrain task=predict checkpoint={run_dir.path} input=PICTURES")
+    to_do = "evaluate" if job.facts.preprocessing.is_point else "predict"
+    words = "" if to_do == "evaluate" else " input=PICTURES"
+    console.say(f"next           cvtrain task={to_do} checkpoint={run_dir.path}{words}")
 
 
 def is_finished(run_dir: RunDir, config: Config) -> bool:

@@ -1,0 +1,248 @@
+"""The drawings: a decision boundary, training curves, accuracy against learning rate; each one PNG file.
+
+Knows figures and arrays, neither runs nor models; matplotlib is imported when something is drawn.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import cycle, islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F")
+"""Distinct for the colour-blind too. Source: Okabe & Ito 2008, "Color Universal Design"; grey for their yellow."""
+
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+_GRID = 240
+_MAX_POINTS = 5_000
+_DPI = 100
+_STYLE = {
+    "font.family": "sans-serif",
+    "font.size": 11,
+    "axes.titlesize": 12,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.formatter.useoffset": False,
+    "grid.color": "#E3E3E3",
+    "grid.linewidth": 0.8,
+    "lines.linewidth": 1.8,
+    "legend.frameon": False,
+    "text.parse_math": False,  # a name with two dollar signs is no formula
+}
+
+
+@contextlib.contextmanager
+def _drawing(path: Path, *, width: float, height: float) -> Iterator[Figure]:
+    """A figure in inches that replaces the file `path` in one move when the block ends well."""
+    import logging
+
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it tells of font caches that it makes
+    temporary = path.with_name(f".{path.name}.tmp")
+    with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of letters that the font lacks
+        figure = Figure(figsize=(width, height), layout="constrained")
+        yield figure
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            figure.savefig(temporary, format="png", dpi=_DPI)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _colors(count: int) -> list[str]:
+    return list(islice(cycle(COLORS), count))
+
+
+# ------------------------------------------------------------------------------------------- decision boundary
+
+
+def decision_boundary(
+    path: Path,
+    points: np.ndarray,
+    labels: np.ndarray,
+    *,
+    probabilities_fn: Callable[[np.ndarray], np.ndarray],
+    class_names: Sequence[str],
+    title: str,
+) -> None:
+    """Draws points of the plane over the regions that a model gives to each class, paler where it is less sure.
+
+    Args:
+        path: The PNG file.
+        points: Numbers `(N, 2)`; of very many a part is shown.
+        labels: Whole numbers `(N,)`, the true class of each point.
+        probabilities_fn: Maps points `(M, 2)` to the probability of each class, `(M, K)`.
+        class_names: K names.
+        title: Stands above the picture.
+    """
+    extent = _extent(points)
+    with _drawing(path, width=7.0, height=6.4) as figure:
+        axes = figure.subplots()
+        _regions(axes, extent, probabilities_fn, len(class_names))
+        shown = np.arange(len(points))[:: -(-len(points) // _MAX_POINTS)]
+        area = 14 if len(shown) < 1500 else 9
+        colors = _colors(len(class_names))
+        for label, (name, color) in enumerate(zip(class_names, colors, strict=True)):
+            own = shown[labels[shown] == label]
+            marker = MARKERS[label // len(COLORS) % len(MARKERS)]
+            style = {"s": area, "marker": marker, "color": color, "edgecolors": "white", "linewidths": 0.3}
+            axes.scatter(points[own, 0], points[own, 1], label=name, zorder=3, **style)
+        axes.set(xlim=extent[:2], ylim=extent[2:], aspect="equal", xlabel="x", ylabel="y", title=title)
+        axes.grid(visible=False)
+        columns = min(len(class_names), 6)
+        figure.legend(loc="outside lower center", ncols=columns, markerscale=2.5, handletextpad=0.2, columnspacing=1.5)
+
+
+def _extent(points: np.ndarray) -> tuple[float, float, float, float]:
+    """Left, right, bottom, top: a square around all points, with a margin."""
+    low, high = points.min(0), points.max(0)
+    middle, half = (low + high) / 2, 0.56 * max(float((high - low).max()), 1e-6)
+    return middle[0] - half, middle[0] + half, middle[1] - half, middle[1] + half
+
+
+def _regions(
+    axes: Axes, extent: tuple[float, ...], probabilities_fn: Callable[[np.ndarray], np.ndarray], num_classes: int
+) -> None:
+    """Colours every place by its most probable class, and draws the lines between the classes."""
+    from matplotlib.colors import to_rgb
+
+    x, y = np.linspace(*extent[:2], _GRID), np.linspace(*extent[2:], _GRID)
+    grid = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
+    probabilities = np.asarray(probabilities_fn(grid), dtype=float)
+    winner = probabilities.argmax(1).reshape(_GRID, _GRID)
+    # From 0, no class before another, to 1, certain; the palest region can still be told from white.
+    surplus = (probabilities.max(1) - 1 / num_classes) / (1 - 1 / num_classes)
+    strength = (0.12 + 0.38 * surplus.clip(0, 1)).reshape(_GRID, _GRID, 1)
+    colors = np.array([to_rgb(color) for color in _colors(num_classes)])[winner]
+    image = 1 - strength * (1 - colors)
+    axes.imshow(image, extent=extent, origin="lower", interpolation="bilinear", aspect="equal", zorder=0)
+    for label in np.unique(winner)[1:]:
+        axes.contour(x, y, winner >= label, levels=[0.5], colors="#333333", linewidths=0.9, zorder=2)
+
+
+# --------------------------------------------------------------------------------------------- training curves
+
+
+def training_curves(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Draws loss and accuracy of training and validation against the epoch.
+
+    Args:
+        path: The PNG file.
+        rows: Of metrics.csv; of each the keys `epoch`, `train_loss`, `train_accuracy`, `val_loss` and `val_accuracy`,
+            as numbers, as text, or empty where there is none.
+    """
+    epochs = _column(rows, "epoch")
+    with _drawing(path, width=9.0, height=4.0) as figure:
+        from matplotlib.ticker import MaxNLocator
+
+        loss, accuracy = figure.subplots(1, 2)
+        for axes, figure_name, scale in ((loss, "loss", 1), (accuracy, "accuracy", 100)):
+            for color, split, name in ((COLORS[0], "train", "training"), (COLORS[1], "val", "validation")):
+                values = scale * _column(rows, f"{split}_{figure_name}")
+                there = np.isfinite(values)
+                if there.any():
+                    marker = MARKERS[0] if there.sum() <= 40 else None
+                    axes.plot(epochs[there], values[there], color=color, label=name, marker=marker, markersize=3.5)
+            axes.set(xlabel="epoch", title=figure_name if scale == 1 else f"{figure_name} (%)")
+            axes.margins(x=0.02)
+            axes.xaxis.set_major_locator(MaxNLocator(integer=bool((epochs % 1 == 0).all()), nbins=7))
+        losses = np.concatenate([_column(rows, f"{split}_loss") for split in ("train", "val")])
+        losses = losses[np.isfinite(losses)]
+        if len(losses) and losses.min() > 0 and losses.max() > 30 * losses.min():
+            _log_axis(loss, "y")
+        figure.legend(*loss.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+
+
+def _log_axis(axes: Axes, which: str) -> None:
+    """Makes an axis logarithmic, with plain numbers at its powers of ten, or at more where it spans few of them."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    axes.set(**{f"{which}scale": "log"})
+    low, high = axes.dataLim.intervalx if which == "x" else axes.dataLim.intervaly
+    steps = (1.0,) if high > 100 * low else (1.0, 2.0, 5.0)
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    axis.set_major_locator(LogLocator(subs=steps))
+    axis.set_major_formatter(FuncFormatter(lambda value, _position: f"{value:g}"))
+    axis.set_minor_locator(NullLocator())
+
+
+def _column(rows: Sequence[Mapping[str, Any]], key: str) -> np.ndarray:
+    """float64 `(rows,)`; NaN where there is no number."""
+    return np.array([float("nan") if row.get(key) in ("", None) else float(row[key]) for row in rows])
+
+
+# ---------------------------------------------------------------------------------------------- learning rates
+
+
+def lr_grid(path: Path, series: Mapping[str, Sequence[tuple[float, float, float]]], *, metric: str, title: str) -> None:
+    """Draws a figure of merit against the learning rate, a line with a band of one standard deviation per arm.
+
+    Args:
+        path: The PNG file.
+        series: For each arm, by name, its `(lr, mean, sd)`; `mean` and `sd` are 0..1 where `metric` is an accuracy.
+        metric: What the vertical axis shows, e.g. `test accuracy`.
+        title: Stands above the picture.
+    """
+    scale, unit = (100, " (%)") if "accuracy" in metric else (1, "")
+    with _drawing(path, width=8.0, height=4.8) as figure:
+        axes = figure.subplots()
+        ends = []
+        for i, (name, triples) in enumerate(series.items()):
+            lr, mean, sd = np.array(sorted(triples), dtype=float).reshape(-1, 3).T
+            mean, sd, color = scale * mean, scale * np.nan_to_num(sd), COLORS[i % len(COLORS)]
+            axes.fill_between(lr, mean - sd, mean + sd, color=color, alpha=0.15, linewidth=0)
+            axes.plot(lr, mean, color=color, marker=MARKERS[i % len(MARKERS)], markersize=5.5)
+            if len(lr):
+                ends.append((name, color, float(lr[-1]), float(mean[-1])))
+        _log_axis(axes, "x")
+        axes.set(xlabel="learning rate", ylabel=f"{metric.replace('_', ' ')}{unit}", title=title)
+        if scale == 100:
+            low, high = axes.get_ylim()
+            axes.set_ylim(max(low, -1), min(high, 101))
+        _name_lines(axes, ends)
+
+
+def _name_lines(axes: Axes, ends: Sequence[tuple[str, str, float, float]]) -> None:
+    """Writes each name beside the right end of its line, moved up or down until none covers another."""
+    if not ends:
+        return
+    low, high = axes.get_ylim()
+    gap, right = 0.055 * (high - low), max(end[2] for end in ends)
+    ordered = sorted((e for e in ends if math.isfinite(e[3])), key=lambda end: end[3])
+    places: list[float] = []
+    for end in ordered:
+        places.append(max(end[3], places[-1] + gap) if places else end[3])
+    excess = max(places[-1] - (high - gap / 2), 0) if places else 0
+    for i in reversed(range(len(places))):  # back below the top edge, the lower ones as far as they must
+        ceiling = places[i + 1] - gap if i + 1 < len(places) else places[i] - excess
+        places[i] = min(places[i], ceiling)
+    for (name, color, lr, mean), place in zip(ordered, places, strict=True):
+        axes.annotate(
+            name,
+            xy=(lr, mean),
+            xytext=(1.02, place),
+            textcoords=("axes fraction", "data"),
+            color=color,
+            fontweight="bold",
+            va="center",
+            annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": color, "linewidth": 0.8, "alpha": 0.6} if lr < right else None,
+        )
