@@ -26,6 +26,7 @@ RESUME_MAY_CHANGE = (
     "trainer.steps",
     "trainer.device",
     "trainer.eval_batch_size",
+    "trainer.on_not_learning",
     "trainer.early_stopping.patience",
     "trainer.checkpoint.every_minutes",
     "trainer.checkpoint.keep",

@@ -8,6 +8,7 @@ Knows nothing of consoles, configs or torch: raising is all that happens here.
     ├── CheckpointError          4   a checkpoint that cannot be read, or does not fit
     ├── OutputError              4   a run folder that cannot be made or written
     ├── DivergedError            5   the loss or a weight is no longer finite
+    ├── NotLearningError         5   nothing is learnt, and the run was told to stop then
     ├── MemoryLimitError         6   the device has no room for a step
     ├── JobsFailedError        1..6   some jobs of a multirun, each told of when it failed
     └── InterruptedBySignal  128+N   stopped by signal N after saving a checkpoint
@@ -73,6 +74,12 @@ class OutputError(CvtrainError):
 
 class DivergedError(CvtrainError):
     """A loss, gradient or weight that is not a finite number."""
+
+    exit_code = 5
+
+
+class NotLearningError(CvtrainError):
+    """A run at chance, with the cause and what to type; only where `trainer.on_not_learning=stop`."""
 
     exit_code = 5
 

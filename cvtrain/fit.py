@@ -17,19 +17,20 @@ from cvtrain.config import Config, masked
 from cvtrain.console import Console
 from cvtrain.data.facts import DataFacts
 from cvtrain.engine.averaging import WeightAverage
-from cvtrain.engine.checkpoint import Loaded, list_checkpoints, load_newest, mark_best
+from cvtrain.engine.checkpoint import Loaded, list_checkpoints, mark_best
 from cvtrain.engine.evaluator import EvaluationResult, evaluate
 from cvtrain.engine.events import Evaluation, Step
 from cvtrain.engine.freezing import freeze
 from cvtrain.engine.selection import Selection
 from cvtrain.engine.trainer import Trainer
-from cvtrain.errors import CheckpointError, ConfigError, InterruptedBySignal
+from cvtrain.errors import ConfigError, InterruptedBySignal
 from cvtrain.init_from import Start, Taken, read_start, take_weights, with_normalisation
 from cvtrain.outputs import RunDir
 from cvtrain.results import FitResult
-from cvtrain.resume import check_same_data, check_same_settings, explained, load_weights
+from cvtrain.resume import check_length, check_same_data, check_same_settings, explained, load_best, load_weights
 from cvtrain.safekeeping import Safekeeping
 from cvtrain.signals import StopRequest, described
+from cvtrain.watch import watch_over
 
 
 class Run:
@@ -122,6 +123,7 @@ class Run:
             frozen=frozen,
             forward=torch.compile(self.model) if settings["compile"] else None,
         )
+        self.watch = watch_over(config, self.prepared, self.trainer, init=self.init, say=self.console.warn)
         stopping = settings["early_stopping"]
         if stopping["patience"] is not None and self.val_inputs is None:
             raise ConfigError("trainer.early_stopping.patience needs validation images, and there are none")
@@ -144,16 +146,13 @@ class Run:
         """Takes over a saved state; what it is about on the disk is `_go_on_from`'s."""
         self.origin = state.get("init_from")
         self.trainer.load_state_dict(state["trainer"])
+        self.watch.load_state_dict(state.get("diagnosis"))
         self.selection.load_state_dict(state["selection"])
         self.last = Evaluation(**state["last"]) if state["last"] else None
         self._seconds_before = float(state["seconds"])
         self._saved_position = self.trainer.position
         self.trainer.check_finite_weights()
-        length = self.config["trainer"]
-        if self.trainer.step > self.trainer.total_steps:
-            key, unit = ("epochs", self.trainer.steps_per_epoch) if length["epochs"] else ("steps", 1)
-            taken = f"{self.trainer.step / unit:g}"
-            raise ConfigError(f"trainer.{key}={length[key]}: this run has taken {taken} {key} already")
+        check_length(self.config, step=self.trainer.step, steps_per_epoch=self.trainer.steps_per_epoch)
         if self.selection.out_of_patience and state["total_steps"] < self.trainer.total_steps:
             self.selection.forgive()
 
@@ -177,6 +176,7 @@ class Run:
         Raises:
             InterruptedBySignal: A signal came; the state is saved.
             DivergedError: A number is not finite; no checkpoint holds it.
+            NotLearningError: `trainer.on_not_learning=stop`, and nothing is learnt; the state is saved.
             MemoryLimitError: No room for a step.
             OutputError: metrics.csv cannot be written, or the last checkpoint.
         """
@@ -192,8 +192,11 @@ class Run:
         self.stop.listening = True
         try:
             for event in self._listen(trainer.run()):
+                self.watch.see(event, trainer.totals)
                 if isinstance(event, Evaluation) and self._take_in(event):
                     break
+                if self.watch.verdict:
+                    self._give_up()
             if self.stop:
                 self._interrupt()
         finally:
@@ -211,6 +214,10 @@ class Run:
                 self.console.step(event.step)
                 if time.monotonic() - self._checkpoints.saved_at > every_seconds:
                     self.save()
+
+    def _give_up(self) -> None:
+        self.save(must=True)
+        raise self.watch.error(resume=f"cvtrain resume={self.run_dir.path}")
 
     def _interrupt(self) -> None:
         if self._saved_position != self.trainer.position:
@@ -249,6 +256,7 @@ class Run:
             "selection": self.selection.state_dict(),
             "last": asdict(self.last) if self.last else None,
             "is_best": best is not None and best.step == self.trainer.step,
+            "diagnosis": self.watch.state_dict(),
             "trainer": self.trainer.state_dict(),
         }
 
@@ -280,7 +288,8 @@ class Run:
         """
         self.stop.listening = True
         if self.config["trainer"]["early_stopping"]["restore_best"] and self.val_inputs is not None:
-            self._load_best()
+            best = self.selection.best
+            load_best(self.model, self.run_dir.checkpoint_dir, best and best.step, note=self.console.warn)
         elif self.trainer.average is not None:
             load_weights(self.model, {"trainer": self.trainer.state_dict()})
         inputs = self._eval_inputs("test")
@@ -307,14 +316,3 @@ class Run:
             seconds=self.seconds,
             images_per_second=self.last.images_per_second if self.last else 0.0,
         )
-
-    def _load_best(self) -> None:
-        best = load_newest(self.run_dir.checkpoint_dir, "best")
-        if best is None:
-            raise CheckpointError(f"there is no best checkpoint in {self.run_dir.checkpoint_dir}")
-        for note in best.notes:
-            self.console.warn(note)
-        step = self.selection.best.step if self.selection.best else None
-        if best.state["trainer"]["step"] != step:
-            raise CheckpointError(f"{best.path} is not the best checkpoint of this run, which was made at step {step}")
-        load_weights(self.model, best.state)

@@ -16,7 +16,15 @@ from pathlib import Path
 from typing import Any
 
 from cvtrain.config import Config, config_hash
-from cvtrain.errors import ConfigError, CvtrainError, DivergedError, InterruptedBySignal, MemoryLimitError, OutputError
+from cvtrain.errors import (
+    ConfigError,
+    CvtrainError,
+    DivergedError,
+    InterruptedBySignal,
+    MemoryLimitError,
+    NotLearningError,
+    OutputError,
+)
 from cvtrain.outputs import RunDir
 from cvtrain.signals import Interruption
 
@@ -95,8 +103,9 @@ def _write_failure(run_dir: RunDir, card: dict[str, Any], error: BaseException, 
     stopped = isinstance(error, InterruptedBySignal)
     message = error.message if isinstance(error, CvtrainError) else f"{type(error).__name__}: {error}"
     card.update(status="stopped" if stopped else "failed", exit_code=exit_code, error=message)
-    if stopped or isinstance(error, DivergedError):
-        card["stop_reason"] = "signal" if stopped else "diverged"
+    reasons = {InterruptedBySignal: "signal", DivergedError: "diverged", NotLearningError: "not_learning"}
+    if type(error) in reasons:
+        card["stop_reason"] = reasons[type(error)]
     run_dir.log(message)
     with contextlib.suppress(OutputError):  # the disk may be what failed
         run_dir.write_card(card)

@@ -6,7 +6,7 @@ Knows saved states and the words for what does not fit; not training, nor files.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch import nn
 from cvtrain import schema
 from cvtrain.config import RESUME_MAY_CHANGE, TRAINED_GROUPS, Config, masked
 from cvtrain.data.facts import DataFacts
+from cvtrain.engine.checkpoint import load_newest
 from cvtrain.engine.device import is_out_of_memory
 from cvtrain.errors import CheckpointError, ConfigError, CvtrainError, DivergedError
 
@@ -61,6 +62,18 @@ def check_same_data(saved: Mapping[str, Any], facts: DataFacts) -> None:
         )
 
 
+def check_length(config: Config, *, step: int, steps_per_epoch: int) -> None:
+    """Refuses a length that a run has passed already.
+
+    Raises:
+        ConfigError: Such a length.
+    """
+    length = config["trainer"]
+    key, unit = ("epochs", steps_per_epoch) if length["epochs"] else ("steps", 1)
+    if step > length[key] * unit:
+        raise ConfigError(f"trainer.{key}={length[key]}: this run has taken {step / unit:g} {key} already")
+
+
 @contextlib.contextmanager
 def explained(path: Path) -> Iterator[None]:
     """Turns whatever goes wrong while a state is taken over into a sentence about its file.
@@ -95,6 +108,22 @@ def load_weights(model: nn.Module, state: Mapping[str, Any]) -> None:
                     parameter.copy_(average)
     except (RuntimeError, ValueError, KeyError) as error:
         raise CheckpointError(f"the checkpoint belongs to another model: {first_line(error)}") from None
+
+
+def load_best(model: nn.Module, folder: Path, step: int | None, *, note: Callable[[str], None]) -> None:
+    """Puts the weights of the best checkpoint in a folder, which was made at `step`, into a model.
+
+    Raises:
+        CheckpointError: There is none, it is damaged, or it is another one.
+    """
+    best = load_newest(folder, "best")
+    if best is None:
+        raise CheckpointError(f"there is no best checkpoint in {folder}")
+    for sentence in best.notes:
+        note(sentence)
+    if best.state["trainer"]["step"] != step:
+        raise CheckpointError(f"{best.path} is not the best checkpoint of this run, which was made at step {step}")
+    load_weights(model, best.state)
 
 
 def first_line(error: BaseException) -> str:

@@ -67,6 +67,7 @@ RULES: dict[str, Rule] = {
     "trainer.grad_clip": optional(number(above=0)),
     "trainer.ema": optional(fraction()),
     "trainer.freeze": sequence(text(), words="a list of name patterns such as ['features.*']"),
+    "trainer.on_not_learning": choice("warn", "stop"),
     "trainer.init": choice("auto", "default", "he"),
     "trainer.evaluate_every": either(choice("epoch"), COUNT),
     "trainer.early_stopping.metric": choice("val_accuracy", "val_loss"),

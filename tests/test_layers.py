@@ -19,6 +19,7 @@ RANKS = [
     {"config", "targets", "outputs", "report", "results", "sweeps"},
     {"console", "record", "safekeeping"},
     {"build", "resume"},
+    {"check", "watch", "fit", "classifier", "init_from"},
     {"drawings", "inheritance", "composer", "tasks"},
     {"compose"},
     {"multirun"},

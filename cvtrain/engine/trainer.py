@@ -48,7 +48,9 @@ class Trainer:
         average: Averaged weights to keep and evaluate, or None.
         frozen: Modules that stay in evaluation mode.
         forward: The model to call, when it is not the model itself (compiled).
-        measure: Gives what watches the step of a number, from 1, or None for most.
+
+    Attributes:
+        measure: Gives what watches the step of a number, from 1, or None for nearly all; may be replaced.
     """
 
     def __init__(
@@ -69,13 +71,13 @@ class Trainer:
         average: WeightAverage | None = None,
         frozen: Sequence[nn.Module] = (),
         forward: Callable[[Tensor], Tensor] | None = None,
-        measure: Callable[[int], StepMeasure | None] = lambda _step: None,
     ) -> None:
         self.model, self.loss_fn, self.optimizer, self.schedule = model, loss_fn, optimizer, schedule
         self.inputs, self.evaluate_fn, self.compute = inputs, evaluate_fn, compute
         self.total_steps, self.seed, self.evaluate_every = total_steps, seed, evaluate_every
         self.accumulate, self.grad_clip, self.average, self.frozen = accumulate, grad_clip, average, frozen
-        self.forward, self._measure = forward or model, measure
+        self.forward = forward or model
+        self.measure: Callable[[int], StepMeasure | None] = lambda _step: None
         self._tell_step = getattr(loss_fn, "set_step", lambda step: None)
         self._class_logits = getattr(loss_fn, "class_logits", lambda outputs: outputs)
         self.step = 0
@@ -160,7 +162,7 @@ class Trainer:
 
     def _train_on(self, inputs: Any) -> None:
         self.optimizer.zero_grad(set_to_none=True)
-        measure = self._measure(self.step + 1)
+        measure = self.measure(self.step + 1)
         batch_size = len(inputs.labels)
         for part in inputs.parts(self.accumulate):
             with self.compute.autocast():

@@ -91,7 +91,10 @@ def train(job: Run, card: dict[str, Any], checkpoint: Loaded | None = None) -> f
     run_dir.write_split(build.save_split(prepared))
     run_dir.write_card(card)
 
-    stop_reason = job.train()
+    try:
+        stop_reason = job.train()
+    finally:
+        card["warnings"] = [*warnings_of(job), *job.watch.messages]
     result = job.test(stop_reason)
 
     names = prepared.facts.class_names
@@ -116,7 +119,7 @@ def introduce(job: Run, card: dict[str, Any], checkpoint: Loaded | None) -> None
         num_parameters=num_parameters,
         device=job.compute.name,
         precision=job.compute.precision,
-        warnings=warnings_of(job),
+        warnings=[*warnings_of(job), *job.watch.messages],
         **({"init_from": job.origin} if job.origin else {}),
     )
     sizes = [len(getattr(prepared.split, split)) for split in ("train", "val", "test")]
@@ -137,7 +140,7 @@ def introduce(job: Run, card: dict[str, Any], checkpoint: Loaded | None) -> None
         console.say("there is no checkpoint yet: starts from the beginning")
     if job.taken:
         console.say(job.taken.sentence)
-    for warning in card["warnings"]:
+    for warning in warnings_of(job):
         console.warn(warning)
     console.say(f"writes to {job.run_dir.path}")
 
