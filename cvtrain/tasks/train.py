@@ -153,6 +153,9 @@ def warnings_of(job: Run) -> list[str]:
         warnings.append(
             f"{num_train} training images are fewer than trainer.batch_size={batch_size}: each step takes all"
         )
+    pretrained = job.origin or any(job.config["model"].get(key) for key in ("weights", "pretrained"))
+    if job.config["trainer"]["freeze"] and not pretrained:
+        warnings.append("trainer.freeze keeps layers at random weights: model.init_from=RUN starts from trained ones")
     empty = [n for n, c in zip(job.facts.class_names, job.facts.class_counts, strict=True) if c == 0]
     if empty:
         warnings.append(f"no training images of class {', '.join(empty[:5])}")
