@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from cvtrain.arguments import parse_arguments
 from cvtrain.config import config_dir
 from cvtrain.engine import runtime
 from cvtrain.errors import ConfigError, CvtrainError
@@ -67,7 +68,20 @@ def run(arguments: Sequence[str]) -> Any:
     from cvtrain.compose import compose
 
     config = compose(arguments)
+    if config["task"] == "train" and config["choices"]["experiment"]:
+        _say_what_is_left_out(arguments)
     return importlib.import_module(f"cvtrain.tasks.{config['task']}").run(config)
+
+
+def _say_what_is_left_out(arguments: Sequence[str]) -> None:
+    """Tells whoever runs one arm of an experiment that there are others."""
+    from cvtrain.compose import arms_of_experiment
+    from cvtrain.console import Console
+
+    arms = arms_of_experiment(parse_arguments(arguments))
+    if arms:
+        swept = ", ".join(f"{key}={value}" for key, value in arms.items())
+        Console().say(f"one run of an experiment with several: --multirun runs all ({swept})")
 
 
 def run_job(arguments: Sequence[str], *, sweep_dir: Path) -> tuple[int, Any, Path]:

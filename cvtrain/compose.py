@@ -65,7 +65,7 @@ def arms_of_experiment(parsed: Arguments) -> dict[str, str]:
         if not chosen or chosen[-1].partition("=")[2] not in hydra.options("experiment"):
             return {}  # what is wrong with it is told when all is composed
         params = hydra.compose(chosen[-1:]).hydra.sweeper.params
-    return {str(key): str(value) for key, value in (params or {}).items()}
+    return {str(key): str(value) for key, value in (params or {}).items() if value is not None}
 
 
 def _compose(parsed: Arguments, problems: list[str]) -> Config:

@@ -21,6 +21,9 @@ from cvtrain.console import Console
 from cvtrain.errors import ConfigError, JobsFailedError
 from cvtrain.help import GROUPS
 from cvtrain.outputs import new_folder
+from cvtrain.sweeps import leaderboard
+from cvtrain.sweeps.leaderboard import Job
+from cvtrain.sweeps.verdict import ComparisonResult, compare
 
 RunJob = Callable[..., tuple[int, Any, Path]]
 """Runs a command line in a folder of a sweep: `run_job(arguments, sweep_dir=)` gives exit code, result and folder."""
@@ -67,6 +70,7 @@ class Multirun:
         self.swept = [_key(word) for word in self.parsed.settings if len(_alternatives(word)) > 1]
         self.num_done = 0
         self.failures: list[tuple[str, int]] = []
+        self.jobs: list[Job] = []
 
     def run(self) -> None:
         """Runs all jobs.
@@ -76,6 +80,7 @@ class Multirun:
             SystemExit: A signal ended a job.
         """
         self.sweep_dir = new_folder(Path(self.config["output_dir"]) / "sweeps", suffix=self.config["name"])
+        self.leaderboard_path = self.sweep_dir / "leaderboard.csv"
         with tempfile.TemporaryDirectory(prefix="cvtrain-") as scratch:
             run_hydra(self._words_for_hydra(scratch), self._run_one)
         self._finish()
@@ -102,7 +107,10 @@ class Multirun:
         of_all = f" of {self.num_jobs}" if self.num_jobs else ""
         Console().say()
         Console().say(f"job {self.num_done}{of_all}: {name}")
-        code, result, _folder = self.run_job([*self._flags(), *words], sweep_dir=self.sweep_dir)
+        code, result, folder = self.run_job([*self._flags(), *words], sweep_dir=self.sweep_dir)
+        overrides = {_key(word): word.partition("=")[2] for word in words}
+        self.jobs.append(Job(overrides, folder if folder.is_dir() else None, code))
+        leaderboard.write_csv(self.leaderboard_path, leaderboard.read_jobs(self.jobs), swept=self.swept)
         if code >= 128:
             sys.exit(code)  # a signal is meant for all jobs
         if code:
@@ -110,15 +118,41 @@ class Multirun:
         return float("nan") if code else result
 
     def _finish(self) -> None:
-        """Says how many jobs are done.
+        """Says how many jobs are done, and what they show.
 
         Raises:
-            JobsFailedError: Some are not.
+            JobsFailedError: Some are not done.
         """
         Console().say()
         Console().say(f"{self.num_done - len(self.failures)} of {self.num_done} jobs done")
+        results = leaderboard.read_jobs(self.jobs)
+        if len(results) > 1 and any(result.is_done for result in results):
+            self._say_comparison(compare(results, swept=self.swept))
         if self.failures:
             raise JobsFailedError(self.failures)
+
+    def _say_comparison(self, comparison: ComparisonResult) -> None:
+        console = Console()
+        if comparison.lr_rows:
+            console.table("validation accuracy by learning rate", comparison.lr_header, comparison.lr_rows)
+        console.table("test accuracy", comparison.header, comparison.rows)
+        console.say()
+        for sentence in comparison.sentences:
+            console.say(sentence)
+        console.say(f"results  {self.leaderboard_path}")
+        if comparison.series:
+            console.say(f"plot     {self._draw(comparison)}")
+
+    def _draw(self, comparison: ComparisonResult) -> Path | str:
+        """Draws the learning rates of all arms; a plot that cannot be drawn fails nothing."""
+        from cvtrain.report import plots
+
+        path = self.sweep_dir / "plots" / "lr_grid.png"
+        try:
+            plots.lr_grid(path, comparison.series, metric="validation accuracy", title="Each arm over its grid")
+        except Exception as error:  # whatever a drawing library thinks of
+            return f"not drawn: {error}"
+        return path
 
 
 def with_arms(parsed: Arguments, arms: Mapping[str, Any]) -> Arguments:

@@ -5,7 +5,7 @@ Knows the figures of evaluations, not weights or files.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from cvtrain.engine.events import Evaluation
@@ -19,6 +19,7 @@ class Best:
     step: int
     val_loss: float | None
     val_accuracy: float | None
+    val_cross_entropy: float | None = None
 
 
 class Selection:
@@ -44,7 +45,7 @@ class Selection:
         """Takes in an evaluation and returns whether it is the best so far; without validation the last one is."""
         self._count(evaluation)
         if self.best is None or evaluation.val_loss is None or self._rank(evaluation) > self._rank(self.best):
-            self.best = Best(evaluation.epoch, evaluation.step, evaluation.val_loss, evaluation.val_accuracy)
+            self.best = Best(**{field.name: getattr(evaluation, field.name) for field in fields(Best)})
             return True
         return False
 
