@@ -43,7 +43,7 @@ class ComparisonResult:
         lr_rows: One per arm and learning rate; empty where there is no grid.
         sentences: One or more per arm, then the conclusion.
         series: For each arm with a grid `(lr, mean, sd)` of the validation accuracy, 0..1, smallest lr first; sd is 0
-            for a single run, and a rate at which no job came to its end is left out.
+            for a single run. A rate at which no job came to its end is left out, and so is an arm without any.
         winner: Name of the arm that is better than every other one, or None.
         arms: The same as plain values, in the order of the rows.
     """
@@ -93,7 +93,7 @@ def compare(results: Sequence[JobResult], *, swept: Collection[str] | None = Non
             *(sentence for each in arms for sentence in say.arm_sentences(each, is_alone=len(arms) == 1)),
             *conclusion,
         ),
-        series={each.arm.name: _series(each.arm) for each in arms if len(each.arm.lrs) > 1},
+        series={each.arm.name: series for each in arms if len(each.arm.lrs) > 1 and (series := _series(each.arm))},
         winner=arms[0].arm.name if is_winner else None,
         arms=arms,
     )
