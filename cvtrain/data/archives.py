@@ -1,4 +1,4 @@
-"""Reads the archives that data sets are distributed in, without unpacking them to disk.
+"""Reads the archives that data sets are distributed in, member by member, and writes nothing to disk.
 
 Does not know what the files mean, nor where the archive came from.
 """
@@ -49,7 +49,37 @@ def read_members(path: Path, wanted: Wanted, *, max_bytes: int) -> dict[str, byt
             anything but plain files and folders with names inside the archive (links, devices, `..`, `/...`).
     """
     accept = wanted if callable(wanted) else frozenset(wanted).__contains__
-    found, total_bytes = {}, 0
+    return {m.name: m.read() for m in iterate_members(path, max_bytes=max_bytes) if m.is_file and accept(m.name)}
+
+
+@dataclass(frozen=True)
+class Member:
+    """A file or folder in an archive.
+
+    Args:
+        name: With `/`, without a leading `./`, and never leading out of the archive.
+        size_bytes: Uncompressed, as the archive claims; `read` gives that or raises a `DataError`.
+        is_file: Else it is a folder.
+        read: Its content; to be called before the next member is asked for.
+    """
+
+    name: str
+    size_bytes: int
+    is_file: bool
+    read: Callable[[], bytes]
+
+
+def iterate_members(path: Path, *, max_bytes: int) -> Iterator[Member]:
+    """Each file and folder of an archive in turn.
+
+    Args:
+        path: The archive.
+        max_bytes: The most that all members together may hold uncompressed.
+
+    Raises:
+        DataError: See `read_members`.
+    """
+    total_bytes = 0
     try:
         read_entries = _zip_entries if _magic(path).startswith(_ZIP_MAGIC) else _tar_entries
         with contextlib.closing(read_entries(path, max_bytes)) as entries:
@@ -60,11 +90,16 @@ def read_members(path: Path, wanted: Wanted, *, max_bytes: int) -> dict[str, byt
                     raise DataError(f"{path} holds more than {_MAX_MEMBERS:,} members")
                 if total_bytes > max_bytes:
                     raise _too_large(path, max_bytes)
-                if entry.is_file and accept(name):
-                    found[name] = entry.read()
+                yield Member(name, entry.size_bytes, entry.is_file, partial(_read, path, entry))
     except _DAMAGED as error:
         raise _damaged(path, error) from error
-    return found
+
+
+def _read(path: Path, entry: _Entry) -> bytes:
+    try:
+        return entry.read()
+    except _DAMAGED as error:
+        raise _damaged(path, error) from error
 
 
 def read_compressed(path: Path, *, max_bytes: int) -> bytearray:

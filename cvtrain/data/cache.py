@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvtrain.data.decoders import DecodedResult, DecodeSettings, allocate, decode_files, fill
+from cvtrain.data.file_lock import hold_lock
 from cvtrain.data.image_file import FileStamp, printable
 
 _FORMAT_VERSION = 1
@@ -155,22 +156,7 @@ class _CacheFile:
         Raises:
             OSError: The folder cannot be written to, or has no locks.
         """
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        try:
-            import fcntl
-        except ImportError:  # no such locks on this system: two may build at once, and the last rename wins
-            return contextlib.nullcontext()
-        file = open(self.folder / f"{self.root_tag}.lock", "ab")  # noqa: SIM115 - the caller closes it
-        try:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                when_waiting()
-                fcntl.flock(file, fcntl.LOCK_EX)
-        except BaseException:
-            file.close()
-            raise
-        return file
+        return hold_lock(self.folder / f"{self.root_tag}.lock", when_waiting)
 
     def write(self, result: DecodedResult) -> None:
         """Keep `result`; call it while the lock is held.
