@@ -121,6 +121,14 @@ def _node(settings: Settings, key: str) -> Settings:
     return value if isinstance(value, Mapping) else {}
 
 
+_ROOT_HOLDS = {
+    "cvtrain.data.folder.load_image_folder": "FOLDER, which holds train/<class>/ and test/<class>/ with images",
+    "cvtrain.data.palm.load_palm": "FOLDER, which holds PALM-Training400/, PALM-Validation400/ and labels.csv",
+    "cvtrain.data.food11.load_food11": "PATH of the folder that holds training/, validation/ and evaluation/, or a zip",
+    "cvtrain.data.image_csv.load_image_csv": "FOLDER, which holds images and labels.csv (image,label)",
+}
+
+
 def cross_checks(settings: Settings) -> list[str]:
     """What is wrong between settings that are each right."""
     trainer, data, augment = (_node(settings, group) for group in ("trainer", "data", "augment"))
@@ -153,9 +161,8 @@ def cross_checks(settings: Settings) -> list[str]:
         if model.get("init_from") is not None and model.get(key):
             problems.append(f"model.init_from and model.{key} are both set: choose one")
     if "root" in data and data["root"] is None:
-        problems.append(
-            "data.root is needed: data.root=FOLDER, which holds train/<class>/ and test/<class>/ with images"
-        )
+        holds = _ROOT_HOLDS.get(str(data.get("_target_")), _ROOT_HOLDS["cvtrain.data.folder.load_image_folder"])
+        problems.append(f"data.root is needed: data.root={holds}")
     return problems
 
 

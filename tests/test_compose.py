@@ -18,6 +18,7 @@ def augment_of(*words: str) -> tuple[str, str, int]:
 
 # --------------------------------------------------------------------------------------------------- augmentation
 
+NEED_ROOT = ("cifar10_images", "image_folder", "image_csv", "food11", "palm")
 PLAIN, FLIP_CROP, STRONG = ("none", "none", 0), ("flip_crop", "random", 4), ("strong", "random", 0)
 
 
@@ -32,10 +33,13 @@ PLAIN, FLIP_CROP, STRONG = ("none", "none", 0), ("flip_crop", "random", 4), ("st
         ("cifar100", FLIP_CROP),
         ("cifar10_images", FLIP_CROP),
         ("image_folder", FLIP_CROP),
+        ("image_csv", FLIP_CROP),
+        ("food11", FLIP_CROP),
+        ("palm", ("flip", "random", 0)),
     ],
 )
 def test_data_choose_their_own_augmentation(data, expected):
-    root = ["data.root=x"] if data in ("cifar10_images", "image_folder") else []
+    root = ["data.root=x"] if data in NEED_ROOT else []
     assert augment_of(f"data={data}", *root) == expected
 
 
@@ -171,7 +175,7 @@ def test_files_open_with_a_comment_and_say_no_facts_of_data(path):
 @pytest.mark.parametrize("group", ["task", "data", "augment", "model", "loss", "optimizer", "scheduler", "trainer"])
 def test_every_option_composes_with_every_key_of_its_file(group):
     for option in options_of(group, config_dir()):
-        root = ["data.root=x"] if option in ("cifar10_images", "image_folder") else []
+        root = ["data.root=x"] if option in NEED_ROOT else []
         config = compose([f"{group}={option}", *root])
         settings = yaml.safe_load((config_dir() / group / f"{option}.yaml").read_text(encoding="utf-8"))
         assert set(settings) - {"defaults"} <= set(config if group == "task" else config[group])

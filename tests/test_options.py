@@ -1,6 +1,8 @@
 """Every option of every group composes, passes the check, builds, and takes one training step."""
 
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -17,7 +19,7 @@ from cvtrain.help import GROUPS, options_of
 
 TINY = ["trainer=smoke", "trainer.steps=1", "trainer.batch_size=4", "data.max_per_class=2", "trainer.device=cpu"]
 NO_DOWNLOAD = ("cifar10", "cifar100", "mnist", "fashion_mnist")
-FOLDERS = ("cifar10_images", "image_folder")
+FOLDERS = ("cifar10_images", "image_folder", "palm", "food11", "image_csv")
 SMALLER = {  # the same code with fewer channels: what is proved here is that the parts fit
     "alexnet": ["model.hidden=[32,32]"],
     "block_cnn": ["model.widths=[4,8]"],
@@ -123,6 +125,28 @@ def test_trainer_takes_a_step(option):
         torch.use_deterministic_algorithms(False)
 
 
+def lay_out(option: str, tree: Path) -> None:
+    """Brings a tree of `train/<class>` and `test/<class>` into the layout of an option."""
+    images = {split: sorted(tree.glob(f"{split}/*/*")) for split in ("train", "test")}
+    if option == "image_csv":
+        rows = [f"{p.relative_to(tree)},{p.parent.name},{split}\n" for split in images for p in images[split]]
+        (tree / "labels.csv").write_text("image,label,split\n" + "".join(rows))
+    elif option == "palm":
+        (tree / "val").mkdir()
+        for path in images["train"]:
+            path.rename(tree / "train" / f"{'NP'[path.parent.name == 'b']}{path.name}")
+        for path in images["test"]:
+            path.rename(tree / "val" / f"V{path.parent.name}{path.name}")
+        rows = [f"{path.name},{int(path.name[1] == 'b')}\n" for path in (tree / "val").iterdir()]
+        (tree / "labels.csv").write_text("imgName,Label\n" + "".join(rows))
+    elif option == "food11":
+        for split, new in (("train", "training"), ("test", "evaluation")):
+            (tree / new).mkdir()
+            for label in range(11):
+                for i in range(3):
+                    shutil.copy(images[split][0], tree / new / f"{label}_{i}.png")
+
+
 @pytest.mark.parametrize("option", options_of("data", config_dir()))
 def test_data_takes_a_step(option, tmp_path, write_images):
     words = [f"data={option}", "model=simple_cnn", "data.val_fraction=0.5"]
@@ -137,7 +161,7 @@ def test_data_takes_a_step(option, tmp_path, write_images):
         assert network(images).shape == (2, facts.num_classes)
         return
     if option in FOLDERS:
-        write_images(tmp_path / "tree", {"train/a": 4, "train/b": 4, "test/a": 2, "test/b": 2})
+        lay_out(option, write_images(tmp_path / "tree", {"train/a": 4, "train/b": 4, "test/a": 2, "test/b": 2}))
         words += [f"data.root={tmp_path / 'tree'}", f"data.cache_dir={tmp_path / 'cache'}"]
     assert_step(words)
 

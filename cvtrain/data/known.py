@@ -22,6 +22,7 @@ _KNOWN = {
     "cvtrain.data.mnist.load_mnist": KnownFacts(10, 1, 28),
     "cvtrain.data.mnist.load_fashion_mnist": KnownFacts(10, 1, 28),
 }
+_CLASSES_OF_FILES = {"cvtrain.data.food11.load_food11": 11, "cvtrain.data.palm.load_palm": 2}
 
 
 def known_facts(settings: Mapping[str, Any]) -> KnownFacts | None:
@@ -35,4 +36,6 @@ def known_facts(settings: Mapping[str, Any]) -> KnownFacts | None:
         return KnownFacts(settings["num_classes"], settings["channels"], settings["image_size"])
     if target == "cvtrain.data.spiral.load_spiral":
         return KnownFacts(settings["num_classes"], 2, 1)
+    if target in _CLASSES_OF_FILES and settings["channels"] != "auto" and settings["image_size"] is not None:
+        return KnownFacts(_CLASSES_OF_FILES[target], settings["channels"], settings["image_size"])
     return _KNOWN.get(target)

@@ -38,6 +38,22 @@ def make(tmp_path):
 
 
 @pytest.fixture
+def pictures(tmp_path):
+    """Makes images of given names below the root: `pictures("a/H1.jpg", "a/P1.JPG")`; gives the root."""
+
+    def pictures(*names):
+        root = tmp_path / "root"
+        for name in names:
+            path = root / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            noise = np.random.default_rng(list(os.fsencode(name))).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+            Image.fromarray(noise).save(path)
+        return root
+
+    return pictures
+
+
+@pytest.fixture
 def tree(make, tmp_path):
     """`root` with 3 cats and 2 dogs to train on, 1 and 2 to validate, 2 and 1 to test."""
     for name, count in [

@@ -1,0 +1,229 @@
+"""Images that a CSV file lists with their labels, as a data set.
+
+Knows which columns mean what, not how the file is parsed nor how images are read.
+
+    image,label,split        one row per image; the path is relative to the root, `/` or `\\` between folders
+    a/1.jpg,cat,train        the label is a word or a number; classes are sorted, numbers by value
+    a/2.jpg,dog,test         the split may be left out: then a fixed fifth of every class is the test split
+
+Instead of a column `split` the rows of val and test may stand in files of their own. A file that no row names is no
+part of the data set.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+
+from cvtrain.data.image_file import FileStamp, listed, printable
+from cvtrain.data.images import ImageData, Progress
+from cvtrain.data.label_file import Column, LabelFile, Row, read_label_file, refuse_problems
+from cvtrain.data.labelled_images import Reading, check_options, read_images
+from cvtrain.data.scan import Layout, Scan, check_counts, existing_root, stamp_of
+from cvtrain.errors import DataError
+
+LAYOUT = Layout(
+    hint="wanted: a CSV file with a row image,label per image (paths relative to data.root), and if you like split",
+    classes="classes",
+    train="the training rows",
+    test="test row",
+)
+_IMAGE_NAMES = (
+    *("image", "image_path", "file_name", "filename", "file", "filepath", "file_path", "path"),
+    *("image_name", "imgname", "img", "image_id", "id_code", "id", "name"),
+)
+_LABEL_NAMES = ("label", "class", "class_name", "category", "target", "labels", "diagnosis", "y")
+_SPLIT_NAMES = ("split", "subset", "partition", "set")
+_SPLITS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
+    **dict.fromkeys(("test", "testing", "evaluation"), "test"),
+}
+_WHOLE_NUMBER = re.compile(r"[+-]?\d{1,18}")
+
+
+def load_image_csv(
+    *,
+    root: str | os.PathLike[str] | None,
+    labels: str | None = None,
+    val_labels: str | None = None,
+    test_labels: str | None = None,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    split_column: str | None = None,
+    image_size: int | None = None,
+    channels: int | str = "auto",
+    resize: str = "crop",
+    loader: str = "auto",
+    cache_dir: str | os.PathLike[str] | None = None,
+    memory_limit_gb: float | None = 4.0,
+    on_bad: str = "error",
+    num_workers: int | None = None,
+    progress: Progress | None = None,
+) -> ImageData:
+    """Read the images that CSV files list.
+
+    Args:
+        root: The folder that the paths in the files are relative to.
+        labels: The file, relative to the root; None: labels.csv.
+        val_labels: A file of its own for the validation split; then `labels` has no column of splits.
+        test_labels: A file of its own for the test split; then `labels` has no column of splits.
+        image_column: The column of paths; None: the first of image, image_path, filename, file, path, ... there is.
+        label_column: The column of labels; None: the first of label, class, category, target, ... there is.
+        split_column: The column of train, val or test; None: split, subset, partition or set, if there is one.
+        image_size, channels, ...: See `cvtrain.data.labelled_images.Reading`.
+
+    Raises:
+        ConfigError: `root` is missing, or an option has an unknown value.
+        DataError: The files are not as described, (`LabelFileError`) rows cannot be used, or (`BadImagesError`)
+            images are unreadable.
+        MemoryLimitError: `loader=memory` with more images than fit.
+    """
+    reading = Reading(
+        image_size=image_size,
+        channels=channels,
+        resize=resize,
+        loader=loader,
+        cache_dir=cache_dir,
+        memory_limit_gb=memory_limit_gb,
+        on_bad=on_bad,
+        num_workers=num_workers,
+        progress=progress,
+    )
+    paths = {"train": labels or "labels.csv", "val": val_labels, "test": test_labels}
+    own_files = [f"data.{split}_labels" for split in ("val", "test") if paths[split] is not None]
+    problems = [f"data.split_column and {key} are both set: choose one" for key in own_files if split_column]
+    if image_column and image_column == label_column:
+        problems.append(f"data.image_column and data.label_column are both {image_column}")
+    check_options(root, reading, layout=LAYOUT, problems=problems)
+    scan = Scan(existing_root(root, layout=LAYOUT), layout=LAYOUT)
+    columns = {
+        "image": _column(image_column, _IMAGE_NAMES, key="data.image_column"),
+        "label": _column(label_column, _LABEL_NAMES, key="data.label_column"),
+    }
+    if not own_files:
+        columns["split"] = _column(split_column, _SPLIT_NAMES, key="data.split_column", needed=bool(split_column))
+    files = {split: read_label_file(_path(scan.root, name), columns) for split, name in paths.items() if name}
+    _fill(scan, files)
+    return read_images(scan, reading)
+
+
+def _column(typed: str | None, names: Sequence[str], *, key: str, needed: bool = True) -> Column:
+    return Column((typed,) if typed else tuple(names), needed=needed, key=key)
+
+
+def _path(root: str, name: str) -> Path:
+    path = Path(root) / Path(name).expanduser()
+    if path.is_file():
+        return path
+    here = Path(name).absolute()
+    found = listed(sorted(file.name for file in Path(root).glob("*.csv")), 8)
+    if here.is_file():
+        hint = f"it is relative to data.root: did you mean {here}?"
+    else:
+        hint = f"the CSV files there are: {found}" if found else LAYOUT.hint
+    raise DataError(f"there is no file of labels {printable(str(path))}", hint=hint)
+
+
+def _fill(scan: Scan, files: Mapping[str, LabelFile]) -> None:
+    """Put the images of all rows into the splits of the scan; tells all that is wrong with the rows at once."""
+    paths = _Paths(scan)
+    usable = [
+        (split, label, stamp, file, row)
+        for split_of_file, file in files.items()
+        for row in file.rows
+        for split, label, stamp in _read_row(file, row, split_of_file, paths)
+    ]
+    names = {label for split, label, *_ in usable if split == "train"}
+    for split, label, _, file, row in usable:
+        if names and label not in names:
+            text = f"{printable(label)[:60]} is no class of the training rows, but the label of a {split} row"
+            file.blame(row, "label", text, kind="unknown class")
+    refuse_problems(list(files.values()), hint="mend the rows or remove them")
+    if not names:
+        shown = printable(str(files["train"].path))
+        raise DataError(f"there are no rows to train on in {shown}", hint=LAYOUT.hint)
+    scan.class_order = tuple(sorted(names, key=_by_value if all(map(_WHOLE_NUMBER.fullmatch, names)) else None))
+    splits = {split for split, *_ in usable}
+    for split in ("train", "val", "test"):
+        if split == "train" or split in splits:
+            classes: dict[str, list[FileStamp]] = {name: [] for name in scan.class_order}
+            for _, label, stamp, *_ in (row for row in usable if row[0] == split):
+                classes[label].append(stamp)
+            setattr(scan, split, {name: sorted(stamps) for name, stamps in classes.items()})
+        elif split in files:
+            raise DataError(f"{printable(str(files[split].path))} holds no rows", hint=LAYOUT.hint)
+    check_counts(scan, {name: len(stamps) for name, stamps in scan.train.items()})
+
+
+def _by_value(label: str) -> tuple[int, str]:
+    return int(label), label
+
+
+def _read_row(file: LabelFile, row: Row, split_of_file: str, paths: _Paths) -> Iterator[tuple[str, str, FileStamp]]:
+    """Split, label and image of a row, if all is well with it; what is not is noted."""
+    split: str | None = split_of_file
+    if "split" in row.cells:
+        split = _SPLITS.get(row.cells["split"].casefold())
+        if split is None:
+            file.blame(row, "split", f"{printable(row.cells['split'])[:40]!r} is not train, val or test", kind="split")
+    stamp = paths.stamp(file, row) if row.cells["image"] else None
+    if split and stamp and row.cells["label"]:
+        yield split, row.cells["label"], stamp
+
+
+class _Paths:
+    """From the text in a row to a file below the root that no other row names."""
+
+    def __init__(self, scan: Scan) -> None:
+        self._scan = scan
+        self._real_root = os.path.realpath(scan.root)
+        self._is_inside: dict[str, bool] = {}
+        self._first: dict[str, tuple[LabelFile, int]] = {}
+
+    def stamp(self, file: LabelFile, row: Row) -> FileStamp | None:
+        """The image of a row; None where there is none, which is noted."""
+        typed = row.cells["image"]
+        shown = printable(typed)[:80]
+        name = self._below_root(typed)
+        if name is None:
+            file.blame(row, "image", f"{shown} leads out of data.root", kind="outside")
+            return None
+        if name in self._first:
+            other, line = self._first[name]
+            where = f"line {line}" if other is file else f"line {line} of {printable(other.path.name)}"
+            file.blame(row, "image", f"{shown} is in {where} already", kind="twice")
+            return None
+        self._first[name] = file, row.line
+        path = Path(self._scan.root, name)
+        if not os.path.lexists(path):
+            is_first = all(problem.kind != "missing" for problem in file.problems)  # a guess means a look at a folder
+            meant = self._meant(path) if is_first else ""
+            file.blame(row, "image", f"there is no file {shown}{meant}", kind="missing")
+            return None
+        return stamp_of(self._scan, path, name)
+
+    def _below_root(self, typed: str) -> str | None:
+        """A path relative to the root without `.` and `..`; None if it leads out of the root."""
+        path = PurePosixPath(typed.replace("\\", "/"))
+        is_drive = len(typed) > 1 and typed[1] == ":"
+        if path.is_absolute() or is_drive or ".." in path.parts or "\0" in typed or not path.parts:
+            return None
+        folder = str(path.parent)
+        if folder not in self._is_inside:
+            # Links to files are followed as everywhere, but no link to a folder opens another place to a table.
+            real = os.path.realpath(os.path.join(self._scan.root, folder))
+            self._is_inside[folder] = os.path.commonpath([real, self._real_root]) == self._real_root
+        return str(path) if self._is_inside[folder] else None
+
+    def _meant(self, path: Path) -> str:
+        """A guess at a file whose extension was left out."""
+        found = sorted(path.parent.glob(f"{_literal(path.name)}.*")) if path.parent.is_dir() else []
+        return f" (did you mean {printable(found[0].name)}?)" if found else ""
+
+
+def _literal(name: str) -> str:
+    """A name in which nothing stands for other characters when it is looked for by pattern."""
+    return re.sub(r"([*?[])", r"[\1]", name)
