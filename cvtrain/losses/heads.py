@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from cvtrain.losses.loss import upcast
 
 SMALLEST_NORM = 1e-6
-"""Features or weights shorter than this are not stretched to length 1, which would be noise, or 0 / 0."""
+"""Features or weights no longer than this have no direction: all their cosines are 0, and so is their gradient."""
 
 
 class CosineLinear(nn.Linear):
@@ -23,7 +23,8 @@ class CosineLinear(nn.Linear):
     Maps `(B, F)` to `(B, K)`, each in `-scale..scale`. Half types are computed in float32, under autocast too.
 
     Args:
-        linear: The layer to replace; its weights are taken over, its bias is not.
+        linear: The layer to replace; its weights are taken over, its bias is not. Weights that are all zero, as
+            transformers begin with, are drawn anew: they have no direction that could be turned.
         scale: Above 0.
 
     Source: Wang et al. 2018 (arXiv 1801.05599), section 3.1.
@@ -34,13 +35,13 @@ class CosineLinear(nn.Linear):
         super().__init__(linear.in_features, linear.out_features, bias=False, device="meta")
         self.weight = linear.weight
         self.scale = scale
+        if not self.weight.is_meta and not self.weight.any():
+            self.reset_parameters()
 
     def forward(self, features: Tensor) -> Tensor:
         """See the class."""
         with _without_autocast(features):
-            directions = F.normalize(upcast(features), dim=-1, eps=SMALLEST_NORM)
-            weights = F.normalize(upcast(self.weight), dim=-1, eps=SMALLEST_NORM)
-            return self.scale * F.linear(directions, weights)
+            return self.scale * F.linear(_direction(upcast(features)), _direction(upcast(self.weight)))
 
 
 class LargeMarginLinear(nn.Linear):
@@ -74,6 +75,13 @@ class LargeMarginLinear(nn.Linear):
                 return logits
             norms = torch.linalg.vector_norm(features, dim=-1, keepdim=True)
             return torch.cat([logits, norms * torch.linalg.vector_norm(weight, dim=-1)], dim=-1)
+
+
+def _direction(vectors: Tensor) -> Tensor:
+    """Vectors `(..., F)` of length 1. Clamping the norm instead would blow the gradient up where there is none."""
+    norms = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
+    is_long = norms > SMALLEST_NORM
+    return torch.where(is_long, vectors / torch.where(is_long, norms, 1.0), 0.0)
 
 
 def _without_autocast(tensor: Tensor) -> AbstractContextManager:
