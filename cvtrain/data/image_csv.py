@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from cvtrain.data.image_file import FileStamp, listed, printable
@@ -22,7 +23,7 @@ from cvtrain.data.images import ImageData, Progress
 from cvtrain.data.label_file import Column, LabelFile, Row, read_label_file, refuse_problems
 from cvtrain.data.labelled_images import Reading, check_options, read_images
 from cvtrain.data.scan import Layout, Scan, check_counts, existing_root, stamp_of
-from cvtrain.errors import DataError
+from cvtrain.errors import ConfigError, DataError
 
 LAYOUT = Layout(
     hint="wanted: a CSV file with a row image,label per image (paths relative to data.root), and if you like split",
@@ -30,6 +31,7 @@ LAYOUT = Layout(
     train="the training rows",
     test="test row",
 )
+_LABELS_NAME = "labels.csv"
 _IMAGE_NAMES = (
     *("image", "image_path", "file_name", "filename", "file", "filepath", "file_path", "path"),
     *("image_name", "imgname", "img", "image_id", "id_code", "id", "name"),
@@ -92,26 +94,33 @@ def load_image_csv(
         num_workers=num_workers,
         progress=progress,
     )
-    paths = {"train": labels or "labels.csv", "val": val_labels, "test": test_labels}
+    paths = {"train": labels or _LABELS_NAME, "val": val_labels, "test": test_labels}
     own_files = [f"data.{split}_labels" for split in ("val", "test") if paths[split] is not None]
     problems = [f"data.split_column and {key} are both set: choose one" for key in own_files if split_column]
-    if image_column and image_column == label_column:
-        problems.append(f"data.image_column and data.label_column are both {image_column}")
     check_options(root, reading, layout=LAYOUT, problems=problems)
     scan = Scan(existing_root(root, layout=LAYOUT), layout=LAYOUT)
-    columns = {
-        "image": _column(image_column, _IMAGE_NAMES, key="data.image_column"),
-        "label": _column(label_column, _LABEL_NAMES, key="data.label_column"),
-    }
-    if not own_files:
-        columns["split"] = _column(split_column, _SPLIT_NAMES, key="data.split_column", needed=bool(split_column))
+    columns = _columns(image_column, label_column, split_column)
+    if own_files:
+        del columns["split"]
     files = {split: read_label_file(_path(scan.root, name), columns) for split, name in paths.items() if name}
     _fill(scan, files)
     return read_images(scan, reading)
 
 
-def _column(typed: str | None, names: Sequence[str], *, key: str, needed: bool = True) -> Column:
-    return Column((typed,) if typed else tuple(names), needed=needed, key=key)
+def _columns(image: str | None, label: str | None, split: str | None) -> dict[str, Column]:
+    """The columns typed, or the usual names of those that were not.
+
+    Raises:
+        ConfigError: One column is to be two.
+    """
+    typed = [name.casefold() for name in (image, label, split) if name]
+    if len(set(typed)) < len(typed):
+        raise ConfigError("two of data.image_column, data.label_column and data.split_column name the same column")
+    return {
+        "image": Column((image,) if image else _IMAGE_NAMES, key="data.image_column"),
+        "label": Column((label,) if label else _LABEL_NAMES, key="data.label_column"),
+        "split": Column((split,) if split else _SPLIT_NAMES, needed=split is not None, key="data.split_column"),
+    }
 
 
 def _path(root: str, name: str) -> Path:
@@ -127,31 +136,38 @@ def _path(root: str, name: str) -> Path:
     raise DataError(f"there is no file of labels {printable(str(path))}", hint=hint)
 
 
+@dataclass(frozen=True)
+class _Listed:
+    """A row with a split and a label, and its image if there is no fault with that."""
+
+    file: LabelFile
+    row: Row
+    split: str
+    label: str
+    stamp: FileStamp | None
+
+
 def _fill(scan: Scan, files: Mapping[str, LabelFile]) -> None:
     """Put the images of all rows into the splits of the scan; tells all that is wrong with the rows at once."""
-    paths = _Paths(scan)
-    usable = [
-        (split, label, stamp, file, row)
-        for split_of_file, file in files.items()
-        for row in file.rows
-        for split, label, stamp in _read_row(file, row, split_of_file, paths)
-    ]
-    names = {label for split, label, *_ in usable if split == "train"}
-    for split, label, _, file, row in usable:
-        if names and label not in names:
-            text = f"{printable(label)[:60]} is no class of the training rows, but the label of a {split} row"
-            file.blame(row, "label", text, kind="unknown class")
+    images = _read_rows(files, _Paths(scan))
+    names = {image.label for image in images if image.split == "train"}
+    for image in images:
+        if names and image.label not in names:
+            text = f"{printable(image.label)[:60]} is no class of the training rows, but the label of a"
+            image.file.blame(image.row, "label", f"{text} {image.split} row", kind="unknown class")
     refuse_problems(list(files.values()), hint="mend the rows or remove them")
     if not names:
         shown = printable(str(files["train"].path))
         raise DataError(f"there are no rows to train on in {shown}", hint=LAYOUT.hint)
-    scan.class_order = tuple(sorted(names, key=_by_value if all(map(_WHOLE_NUMBER.fullmatch, names)) else None))
-    splits = {split for split, *_ in usable}
+    are_numbers = all(_WHOLE_NUMBER.fullmatch(name) for name in names)
+    scan.class_order = tuple(sorted(names, key=_by_value if are_numbers else None))
     for split in ("train", "val", "test"):
-        if split == "train" or split in splits:
-            classes: dict[str, list[FileStamp]] = {name: [] for name in scan.class_order}
-            for _, label, stamp, *_ in (row for row in usable if row[0] == split):
-                classes[label].append(stamp)
+        classes: dict[str, list[FileStamp]] = {name: [] for name in scan.class_order}
+        for image in images:
+            if image.split == split:
+                assert image.stamp is not None, "else there was a problem"
+                classes[image.label].append(image.stamp)
+        if any(classes.values()):
             setattr(scan, split, {name: sorted(stamps) for name, stamps in classes.items()})
         elif split in files:
             raise DataError(f"{printable(str(files[split].path))} holds no rows", hint=LAYOUT.hint)
@@ -162,16 +178,21 @@ def _by_value(label: str) -> tuple[int, str]:
     return int(label), label
 
 
-def _read_row(file: LabelFile, row: Row, split_of_file: str, paths: _Paths) -> Iterator[tuple[str, str, FileStamp]]:
-    """Split, label and image of a row, if all is well with it; what is not is noted."""
-    split: str | None = split_of_file
-    if "split" in row.cells:
-        split = _SPLITS.get(row.cells["split"].casefold())
-        if split is None:
-            file.blame(row, "split", f"{printable(row.cells['split'])[:40]!r} is not train, val or test", kind="split")
-    stamp = paths.stamp(file, row) if row.cells["image"] else None
-    if split and stamp and row.cells["label"]:
-        yield split, row.cells["label"], stamp
+def _read_rows(files: Mapping[str, LabelFile], paths: _Paths) -> list[_Listed]:
+    """The rows that have a split and a label; what is wrong with them and others is noted."""
+    images = []
+    for split_of_file, file in files.items():
+        for row in file.rows:
+            split: str | None = split_of_file
+            if "split" in row.cells:
+                split = _SPLITS.get(row.cells["split"].casefold())
+            if split is None:
+                text = f"{printable(row.cells['split'])[:40]!r} is not train, val or test"
+                file.blame(row, "split", text, kind="split")
+            stamp = paths.stamp(file, row) if row.cells["image"] else None
+            if split and row.cells["label"]:
+                images.append(_Listed(file, row, split, row.cells["label"], stamp))
+    return images
 
 
 class _Paths:

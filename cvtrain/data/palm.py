@@ -98,6 +98,14 @@ def load_palm(
         problems.append(f"data.use_validation_as={use_validation_as!r} must be one of test, val")
     check_options(root, reading, layout=LAYOUT, problems=problems)
     scan = Scan(existing_root(root, layout=LAYOUT), layout=LAYOUT, class_order=CLASS_NAMES)
+    _fill(scan, train_dir, val_dir, labels=labels, use_validation_as=use_validation_as)
+    return read_images(scan, reading)
+
+
+def _fill(
+    scan: Scan, train_dir: str | None, val_dir: str | None, *, labels: str | None, use_validation_as: str
+) -> None:
+    """Put the images of both folders into the splits of the scan."""
     train_dir = _folder(scan.root, train_dir, names=_TRAIN_NAMES, key="data.train_dir")
     val_dir = _folder(scan.root, val_dir, names=_VAL_NAMES, key="data.val_dir")
     if train_dir == val_dir:
@@ -108,7 +116,6 @@ def load_palm(
     check_counts(scan, {name: len(stamps) for name, stamps in scan.train.items()})
     setattr(scan, use_validation_as, _validation_classes(scan, val_dir, labels))
     warn_of_ignored(scan)
-    return read_images(scan, reading)
 
 
 # ------------------------------------------------------------------------------------------------------- folders

@@ -81,7 +81,7 @@ def test_columns_can_be_named(load, listed):
     with pytest.raises(DataError, match=r"no column animl \(did you mean animal\?\)") as caught:
         load(**{**columns, "label_column": "animl"})
     assert caught.value.hint == "name it: data.label_column=NAME"
-    with pytest.raises(ConfigError, match="are both image"):
+    with pytest.raises(ConfigError, match="name the same column"):
         load(image_column="image", label_column="image")
 
 
@@ -140,6 +140,11 @@ def test_all_faults_of_rows_are_told_with_line_and_column(problems_of):
         12: ("image", "is empty"),
         13: ("image", "there is no file a/8.png"),
     }
+
+
+def test_class_whose_training_row_has_a_fault_is_no_unknown_class(problems_of):
+    found = problems_of(HEAD + ROWS + "a/4.png,emu,train\nb/unlisted.png,emu,test\n")
+    assert found == {7: ("image", "there is no file a/4.png")}
 
 
 def test_name_without_its_extension_says_what_was_meant(problems_of):
