@@ -27,6 +27,7 @@ PLAIN, FLIP_CROP, STRONG = ("none", "none", 0), ("flip_crop", "random", 4), ("st
     [
         ("digits", PLAIN),
         ("synthetic", PLAIN),
+        ("spiral", PLAIN),
         ("mnist", PLAIN),
         ("fashion_mnist", PLAIN),
         ("cifar10", FLIP_CROP),

@@ -149,7 +149,8 @@ def lay_out(option: str, tree: Path) -> None:
 
 @pytest.mark.parametrize("option", options_of("data", config_dir()))
 def test_data_takes_a_step(option, tmp_path, write_images):
-    words = [f"data={option}", "model=simple_cnn", "data.val_fraction=0.5"]
+    words = [f"data={option}", "data.val_fraction=0.5"]
+    words += [] if option == "spiral" else ["model=simple_cnn"]  # points choose a model of their own
     if option in NO_DOWNLOAD:
         config = compose([*TINY, *words])
         check(config, trains=True)
@@ -167,7 +168,7 @@ def test_data_takes_a_step(option, tmp_path, write_images):
 
 
 def test_facts_that_are_known_in_advance_are_those_of_the_data():
-    for words in (["data=digits", "data.image_size=16"], TWO_CLASSES):
+    for words in (["data=digits", "data.image_size=16", "data.permute_pixels=1"], TWO_CLASSES, ["data=spiral"]):
         config = compose([*words, "model=linear"])
         known, found = expected_facts(config), build.data(config).facts
         shape = (known.num_classes, known.in_channels, known.image_size)
@@ -196,6 +197,9 @@ def test_facts_that_are_known_in_advance_are_those_of_the_data():
         "augment.flip=alternating augment.cutout=4 augment.rotate=5 augment.erase=1 augment.color=0.2",
         "scheduler=one_cycle scheduler.anneal=linear",
         "data=synthetic data.channels=1 data.num_classes=3",
+        "data=spiral data.num_classes=5 data.noise=0 model.activation=tanh",
+        "data.permute_pixels=3 augment.cutmix=1",
+        "model=mlp model.hidden=[8,8] model.activation=none",
     ],
 )
 def test_keys_away_from_their_defaults_take_a_step(words):

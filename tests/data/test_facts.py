@@ -5,6 +5,7 @@ from cvtrain.data.digits import load_digits
 from cvtrain.data.facts import DataFacts
 from cvtrain.data.images import Preprocessing
 from cvtrain.data.known import known_facts
+from cvtrain.data.spiral import load_spiral
 from cvtrain.data.statistics import Statistics
 from cvtrain.data.synthetic import load_synthetic
 
@@ -28,6 +29,7 @@ def test_facts_survive_a_checkpoint(tmp_path):
     ("target", "load", "settings"),
     [
         ("digits.load_digits", load_digits, {"image_size": 16}),
+        ("spiral.load_spiral", load_spiral, {"num_classes": 4, "per_class": 5}),
         (
             "synthetic.load_synthetic",
             load_synthetic,

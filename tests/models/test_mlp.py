@@ -43,11 +43,29 @@ def test_dropout_acts_in_training_only():
 
 
 @pytest.mark.parametrize(
+    ("activation", "function"), [("relu", torch.relu), ("tanh", torch.tanh), ("none", lambda x: x)]
+)
+def test_activation_stands_between_the_layers(activation, function):
+    model = mlp(num_classes=3, in_channels=2, image_size=1, hidden=[16, 8], activation=activation)
+    points = torch.randn(5, 2, 1, 1)
+    layers = model.hidden.fc1, model.hidden.fc2
+    features = points.flatten(1)
+    for layer in layers:
+        features = function(features @ layer.weight.T + layer.bias)
+    expected = features @ model.head.weight.T + model.head.bias
+    torch.testing.assert_close(model(points), expected)
+    reference = mlp(num_classes=3, in_channels=2, image_size=1, hidden=[16, 8])
+    assert list(model.state_dict()) == list(reference.state_dict())
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"hidden": [16], "dropout": 1.5}, "model.dropout=1.5"),
         ({"hidden": [16, 0]}, r"model.hidden=\[16, 0\]"),
         ({"hidden": [], "dropout": 0.2}, "no effect without hidden layers"),
+        ({"hidden": [], "activation": "tanh"}, "model.activation=tanh has no effect without hidden layers"),
+        ({"hidden": [8], "activation": "gelu"}, "model.activation=gelu is none of relu, tanh, none"),
     ],
 )
 def test_mlp_refuses_settings_without_sense(options, message):
