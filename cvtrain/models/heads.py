@@ -14,6 +14,9 @@ from torch import Tensor, nn
 from cvtrain.errors import ConfigError
 from cvtrain.models.meta import on_meta
 
+_PLAIN = ("torch.nn.modules.linear.Linear", "timm.layers.linear.Linear")
+"""Layers that are W x + b and no more, as other subclasses may be; timm's differs under TorchScript alone."""
+
 
 def replace_head(
     model: nn.Module, make: Callable[[nn.Linear], nn.Module], *, in_channels: int, image_size: int, reason: str
@@ -48,7 +51,7 @@ def _name_of_head(model: nn.Module, *, images: Tensor) -> str | None:
         module.register_forward_hook(lambda _module, _inputs, output: outputs.setdefault(name, []).append(output))
 
     for name, module in twin.named_modules():
-        if type(module) is nn.Linear:  # a subclass may do more than a replacement would
+        if f"{type(module).__module__}.{type(module).__name__}" in _PLAIN:
             watch(name, module)
     # Not every library keeps its hands off the generator when it runs on the meta device.
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings(), torch.no_grad():

@@ -67,6 +67,12 @@ def test_nested_layer_is_replaced_under_its_name():
     assert after == [name for name in before if name != "classifier.3.bias"]
 
 
+def test_layer_of_timm_is_replaced():
+    timm = pytest.importorskip("timm")
+    model = timm.create_model("mobilenetv3_small_050", num_classes=7)
+    assert replace(model, in_channels=3, image_size=32).classifier.bias is None
+
+
 @pytest.mark.parametrize(
     "model",
     [TwoHeads(), Scaled(nn.Flatten(), nn.Linear(16, 3)), nn.Sequential(nn.Flatten(), Doubling(16, 3))],
