@@ -197,7 +197,7 @@ def test_facts_that_are_known_in_advance_are_those_of_the_data():
         "augment.flip=alternating augment.cutout=4 augment.rotate=5 augment.erase=1 augment.color=0.2",
         "scheduler=one_cycle scheduler.anneal=linear",
         "data=synthetic data.channels=1 data.num_classes=3",
-        "data=spiral data.num_classes=5 data.noise=0 model.activation=tanh",
+        "data=spiral model=mlp data.num_classes=5 data.noise=0 model.activation=tanh",
         "data.permute_pixels=3 augment.cutmix=1",
         "model=mlp model.hidden=[8,8] model.activation=none",
     ],
