@@ -74,7 +74,7 @@ def load_or_decode(
     def decode() -> DecodedResult:
         return decode_files(paths, settings, num_workers=num_workers, progress=progress)
 
-    folder = Path(cache_dir).expanduser() if cache_dir is not None else default_cache_dir()
+    folder = Path(os.path.expanduser(cache_dir)) if cache_dir is not None else default_cache_dir()
     if folder is None:
         return _with_warnings(decode(), ["there is no home folder to keep a cache in: set data.cache_dir"])
     cache = _CacheFile(folder, root=os.path.realpath(root), settings=settings, key=_key(stamps, settings))

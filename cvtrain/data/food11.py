@@ -76,8 +76,8 @@ def load_food11(
         progress=progress,
     )
     check_options(root, reading, layout=LAYOUT)
-    path = Path(os.fspath(root)).expanduser()
-    folder = unpacked(path, cache_dir=cache_dir, progress=progress) if path.is_file() else path
+    path = Path(os.path.expanduser(os.fspath(root)))
+    folder = unpacked(path, cache_dir=cache_dir, progress=progress) if os.path.isfile(path) else path
     return read_images(_scan(_inner_root(existing_root(folder, layout=LAYOUT), shown=path)), reading)
 
 

@@ -124,8 +124,8 @@ def _columns(image: str | None, label: str | None, split: str | None) -> dict[st
 
 
 def _path(root: str, name: str) -> Path:
-    path = Path(root) / Path(name).expanduser()
-    if path.is_file():
+    path = Path(root, os.path.expanduser(name))
+    if os.path.isfile(path):
         return path
     here = Path(name).absolute()
     found = listed(sorted(file.name for file in Path(root).glob("*.csv")), 8)

@@ -144,9 +144,11 @@ def read_label_file(path: Path, columns: Mapping[str, Column]) -> LabelFile:
         DataError: The file cannot be read, is not UTF-8 text, is empty, or lacks a column.
     """
     text = _text(path)
-    delimiter = max(_DELIMITERS, key=lambda d: _fitness(_header(path, text, d), columns))
-    records = _records(path, text, delimiter)
-    header = next(records, (0, []))[1]
+    delimiter = max(_DELIMITERS, key=lambda d: _fitness(text, d, columns))
+    records = _records(text, delimiter)
+    line, header = next(records, (0, []))
+    if isinstance(header, str):
+        raise DataError(f"{printable(str(path))}, line {line}: cannot be read ({header})", hint=_SAVE_AS)
     if not header:
         raise DataError(f"{printable(str(path))} is empty", hint=f"its first row names the columns: {_wanted(columns)}")
     places = {name: _place(path, header, column) for name, column in columns.items()}
@@ -190,7 +192,7 @@ def _text(path: Path) -> str:
         raise DataError(f"{shown}, line {line}: is not UTF-8 text (byte 0x{byte:02x})", hint=_SAVE_AS) from None
 
 
-def _records(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str] | str]]:
+def _records(text: str, delimiter: str) -> Iterator[tuple[int, list[str] | str]]:
     """`(line it begins in, its cells)` of each record with any text; what is wrong instead of cells, as the last."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     while True:
@@ -206,15 +208,11 @@ def _records(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[
             yield line, cells
 
 
-def _header(path: Path, text: str, delimiter: str) -> list[str]:
-    cells = next(_records(path, text, delimiter), (0, []))[1]
-    if isinstance(cells, str):
-        raise DataError(f"{printable(str(path))}, line 1: cannot be read ({cells})", hint=_SAVE_AS)
-    return cells
-
-
-def _fitness(header: Sequence[str], columns: Mapping[str, Column]) -> tuple[int, int]:
+def _fitness(text: str, delimiter: str, columns: Mapping[str, Column]) -> tuple[int, int]:
     """How well a delimiter parts the first row: first by the columns found, then by their number."""
+    header = next(_records(text, delimiter), (0, []))[1]
+    if isinstance(header, str):  # a quoted text that another delimiter follows
+        return 0, 0
     names = {cell.casefold() for cell in header}
     wanted = [{name.casefold() for name in column.names} for column in columns.values()]
     return sum(bool(names & any_of) for any_of in wanted), len(header)

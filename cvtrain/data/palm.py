@@ -147,8 +147,8 @@ def _folder(root: str, typed: str | None, *, names: Sequence[str], key: str) -> 
 
 def _label_path(root: str, val_dir: str, typed: str | None) -> Path:
     if typed is not None:
-        path = Path(root) / Path(typed).expanduser()
-        if path.is_file():
+        path = Path(root, os.path.expanduser(typed))
+        if os.path.isfile(path):
             return path
         here = Path(typed).absolute()
         hint = (

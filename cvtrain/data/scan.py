@@ -189,9 +189,11 @@ def list_images(scan: Scan, folder: str, *, deep: bool = True) -> list[FileStamp
         for entry in entries:
             name = f"{folder}/{entry.name}"
             if entry.is_dir(follow_symlinks=False):
-                if deep and not entry.name.startswith("."):
+                if entry.name.startswith("."):
+                    continue
+                if deep:
                     stamps += list_images(scan, name)
-                elif not deep:
+                else:
                     scan.unvisited.append(f"{name}/")
             elif entry.is_symlink() and entry.is_dir():
                 scan.linked.append(name)

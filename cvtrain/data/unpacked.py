@@ -46,7 +46,7 @@ def unpacked(archive: Path, *, cache_dir: str | os.PathLike[str] | None, progres
     Raises:
         DataError: The archive is damaged, hostile or no archive, or there is no room to unpack it.
     """
-    folder = Path(cache_dir).expanduser() if cache_dir is not None else default_cache_dir()
+    folder = Path(os.path.expanduser(cache_dir)) if cache_dir is not None else default_cache_dir()
     if folder is None:
         raise DataError(f"there is no home folder to unpack {archive} in", hint="Name one: data.cache_dir=FOLDER")
     report = progress or (lambda _done, _total, _what: None)

@@ -103,6 +103,8 @@ def test_root_without_the_folders_says_what_there_is(load, food, tmp_path, pictu
     pictures("a/training/0_0.jpg", "b/training/0_0.jpg")
     with pytest.raises(DataError, match="holds training/ in a and b"):
         load()
+    with pytest.raises(DataError, match=r"data\.root does not exist: .*~nobody-of-that-name"):
+        load("~nobody-of-that-name/food-11.zip")
     with pytest.raises(ConfigError, match=r"data\.root is needed"):
         load(None)
 

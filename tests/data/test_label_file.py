@@ -38,6 +38,12 @@ def test_decimal_commas_do_not_make_the_comma_the_delimiter(read):
     assert cells(read("imgName;Label;X\nV1.jpg;0;1157,7\n")) == [(2, "V1.jpg", "0")]
 
 
+def test_quoted_cells_with_any_delimiter_are_read(read):
+    for delimiter in ",;\t":
+        text = '"imgName","Label"\n"a ""b"".jpg","0"\n'.replace(",", delimiter)
+        assert cells(read(text)) == [(2, 'a "b".jpg', "0")]
+
+
 def test_lines_are_those_of_the_file_with_blank_rows_and_breaks_inside_quotes(read):
     text = '\n\nimgName,Label,note\n\n"a, b.jpg",0,"two\nlines"\n,,\n c.jpg , 1 ,x\n'
     assert cells(read(text)) == [(5, "a, b.jpg", "0"), (8, "c.jpg", "1")]

@@ -156,7 +156,7 @@ def test_names_that_begin_with_none_of_the_letters_are_told_together(load, palm,
 
 
 def test_hidden_and_other_files_and_folders_are_passed_over(load, palm, pictures):
-    pictures("PALM-Training400/.H9.jpg", "PALM-Training400/Lesion_Masks/P0001.jpg")
+    pictures("PALM-Training400/.H9.jpg", "PALM-Training400/Lesion_Masks/P0001.jpg", "PALM-Training400/.h/P9.jpg")
     (palm / "PALM-Training400" / "Thumbs.db").touch()
     (palm / "PALM-Validation400" / "Thumbs.db").touch()
     data = load()
@@ -190,6 +190,8 @@ def test_missing_parts_are_told_with_what_there_is(load, palm):
     assert "save it as CSV" in caught.value.hint
     with pytest.raises(DataError, match=r"data\.labels: there is no file"):
         load(labels="tabel.csv")
+    with pytest.raises(DataError, match=r"data\.labels: there is no file .*~nobody-of-that-name"):
+        load(labels="~nobody-of-that-name/labels.csv")
     shutil.rmtree(palm / "PALM-Training400")
     with pytest.raises(DataError, match="none of palm-training400/"):
         load()
