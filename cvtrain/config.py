@@ -27,6 +27,7 @@ RESUME_MAY_CHANGE = (
     "trainer.device",
     "trainer.eval_batch_size",
     "trainer.on_not_learning",
+    "trainer.log_every",
     "trainer.early_stopping.patience",
     "trainer.checkpoint.every_minutes",
     "trainer.checkpoint.keep",

@@ -30,6 +30,7 @@ from cvtrain.results import FitResult
 from cvtrain.resume import check_length, check_same_data, check_same_settings, explained, load_best, load_weights
 from cvtrain.safekeeping import Safekeeping
 from cvtrain.signals import StopRequest, described
+from cvtrain.step_log import StepLog
 from cvtrain.watch import watch_over
 
 
@@ -135,11 +136,7 @@ class Run:
 
     def _validate(self) -> EvaluationResult | None:
         return evaluate(
-            self.model,
-            self.loss_fn,
-            self.val_inputs,
-            compute=self.compute,
-            should_stop=lambda: bool(self.stop),
+            self.model, self.loss_fn, self.val_inputs, compute=self.compute, should_stop=lambda: bool(self.stop)
         )
 
     def _restore(self, state: dict[str, Any]) -> None:
@@ -190,9 +187,11 @@ class Run:
             evaluate_every=trainer.evaluate_every,
         )
         self.stop.listening = True
+        step_log = StepLog(self.config["trainer"].get("log_every"), say=self.console.say)
         try:
             for event in self._listen(trainer.run()):
                 self.watch.see(event, trainer.totals)
+                step_log.see(event, trainer.totals)
                 if isinstance(event, Evaluation) and self._take_in(event):
                     break
                 if self.watch.verdict:

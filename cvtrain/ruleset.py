@@ -69,6 +69,7 @@ RULES: dict[str, Rule] = {
     "trainer.freeze": sequence(text(), words="a list of name patterns such as ['features.*']"),
     "trainer.on_not_learning": choice("warn", "stop"),
     "trainer.init": choice("auto", "default", "he"),
+    "trainer.log_every": optional(COUNT),
     "trainer.evaluate_every": either(choice("epoch"), COUNT),
     "trainer.early_stopping.metric": choice("val_accuracy", "val_loss"),
     "trainer.early_stopping.patience": optional(COUNT),
