@@ -66,14 +66,15 @@ def only_folder(root: str, names: Sequence[str], *, key: str | None = None) -> s
 
     Args:
         root: Where to look.
-        names: In lower case.
+        names: In any case.
         key: The setting that chooses one, for the hint.
 
     Raises:
         DataError: There are several, or the root cannot be read.
     """
+    folded = {name.casefold() for name in names}
     try:
-        found = [folder for folder in subfolders(root) if folder.casefold() in names]
+        found = [folder for folder in subfolders(root) if folder.casefold() in folded]
     except OSError as error:
         raise unreadable(error, root) from error
     if len(found) > 1:

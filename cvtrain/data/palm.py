@@ -40,8 +40,8 @@ LAYOUT = Layout(
     test="test split beside the validation images",
 )
 _LABEL_OF_LETTER = {"H": 0, "N": 0, "P": 1}
-_TRAIN_NAMES = ("palm-training400", "palm-training", "training400", "training", "train")
-_VAL_NAMES = ("palm-validation400", "palm-validation", "validation400", "validation", "valid", "val")
+_TRAIN_NAMES = ("PALM-Training400", "PALM-Training", "Training400", "training", "train")
+_VAL_NAMES = ("PALM-Validation400", "PALM-Validation", "Validation400", "validation", "valid", "val")
 _LABELS_NAME = "labels.csv"
 _COLUMNS = {"image": Column(("imgName",)), "label": Column(("Label",))}
 _LABEL = re.compile(r"([01])(\.0*)?")  # a spreadsheet may have made 1.0 of 1
@@ -140,7 +140,7 @@ def _folder(root: str, typed: str | None, *, names: Sequence[str], key: str) -> 
             )
         folder = found
     path = Path(root, folder)
-    inner = only_folder(os.fspath(path), (path.name.casefold(),))
+    inner = only_folder(os.fspath(path), (path.name,))
     holds_images = any(file.suffix.lower() in EXTENSIONS for file in path.iterdir())
     return f"{folder}/{inner}" if inner and not holds_images else folder
 

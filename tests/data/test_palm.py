@@ -193,7 +193,7 @@ def test_missing_parts_are_told_with_what_there_is(load, palm):
     with pytest.raises(DataError, match=r"data\.labels: there is no file .*~nobody-of-that-name"):
         load(labels="~nobody-of-that-name/labels.csv")
     shutil.rmtree(palm / "PALM-Training400")
-    with pytest.raises(DataError, match="none of palm-training400/"):
+    with pytest.raises(DataError, match="none of PALM-Training400/"):
         load()
 
 
