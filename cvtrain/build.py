@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from cvtrain import targets
 from cvtrain.config import Config
+from cvtrain.data.appearance import looks_of, measure_appearance
 from cvtrain.data.augment import Augment
 from cvtrain.data.batches import Batches
 from cvtrain.data.facts import DataFacts
@@ -87,13 +88,18 @@ def data(config: Config, *, progress: Progress | None = None) -> PreparedData:
         seed=config["seed"],
     )
     counts = torch.bincount(source.train.labels[split.train], minlength=len(source.class_names))
+    looks: list[Tensor | None] = []
+    measured = source.statistics or measure_statistics(
+        source.train.images, split.train, also=lambda images: looks.append(looks_of(images))
+    )
     facts = DataFacts(
         class_names=source.class_names,
         class_counts=tuple(counts.tolist()),
         preprocessing=with_permutation(source.preprocessing, settings.get("permute_pixels")),
-        statistics=source.statistics or measure_statistics(source.train.images, split.train),
+        statistics=measured,
         fingerprint=source.fingerprint,
         split_hash=split.hash(),
+        appearance=measure_appearance(looks, preprocessing=source.preprocessing, originals=source.originals),
     )
     return PreparedData(source, split, facts)
 

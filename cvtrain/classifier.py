@@ -7,10 +7,9 @@ normalisation and class names.
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,16 +17,22 @@ from torch import Tensor, nn
 
 from cvtrain import build
 from cvtrain.config import Config
-from cvtrain.data.decode import EXTENSIONS, decode_array, decode_image, printable
+from cvtrain.data.appearance import is_grey, looks_of, unlike_in_looks, unlike_in_size
+from cvtrain.data.decode import EXTENSIONS, DecodeResult, decode_array, decode_with_notes, printable
 from cvtrain.data.facts import DataFacts
 from cvtrain.data.permutation import permutation_of
 from cvtrain.data.statistics import Normalize
-from cvtrain.engine.checkpoint import Loaded, list_checkpoints, load_newest, read_checkpoint
+from cvtrain.engine.checkpoint import Loaded
 from cvtrain.engine.device import Compute, memory_limit
 from cvtrain.errors import CheckpointError, DataError
+from cvtrain.finding import find_checkpoint
 from cvtrain.resume import load_weights
 
 Picture = str | Path | np.ndarray
+
+LOW_CONFIDENCE = 0.5
+"""A less probable class is called uncertain: by the model's own word it is more likely wrong than right."""
+UNCERTAIN = "uncertain"
 
 
 @dataclass(frozen=True)
@@ -38,11 +43,14 @@ class Prediction:
         class_name: The most probable class.
         probability: Of that class, 0..1.
         probabilities: Of every class, by name, most probable first.
+        notes: Why not to rely on it: in what the picture is unlike the training images, and `uncertain` for a
+            probability below one half. Models of older versions know little of their training images.
     """
 
     class_name: str
     probability: float
     probabilities: dict[str, float]
+    notes: tuple[str, ...] = ()
 
 
 class Classifier:
@@ -97,12 +105,46 @@ class Classifier:
             pictures = [pictures]
         found: list[Prediction] = []
         for start in range(0, len(pictures), batch_size):
-            pixels = np.stack([self.decode(picture) for picture in pictures[start : start + batch_size]])
-            found += self.as_predictions(self.probabilities(torch.from_numpy(pixels)))
+            found += self.classify([self.read(picture) for picture in pictures[start : start + batch_size]])
         return found
+
+    def classify(self, pictures: Sequence[DecodeResult]) -> list[Prediction]:
+        """Classifies pictures that have been read, all at once.
+
+        Raises:
+            MemoryLimitError: There is no room for so many.
+        """
+        pixels = torch.from_numpy(np.stack([picture.pixels for picture in pictures]))
+        return self.as_predictions(self.probabilities(pixels), self._unlike(pictures, pixels))
+
+    def num_grey(self, pictures: Sequence[DecodeResult]) -> int:
+        """How many pictures have no colour, where the model takes colours."""
+        looks = looks_of(torch.from_numpy(np.stack([picture.pixels for picture in pictures])).permute(0, 3, 1, 2))
+        return int(is_grey(looks).sum()) if looks is not None else 0
+
+    def _unlike(self, pictures: Sequence[DecodeResult], pixels: Tensor) -> list[list[str]]:
+        """In what each picture is unlike the training images."""
+        appearance, rule = self.facts.appearance, self.facts.preprocessing
+        if appearance is None:
+            return [[] for _ in pictures]
+        notes = [unlike_in_size(appearance, rule, height=p.height, width=p.width) for p in pictures]
+        looks = looks_of(pixels.permute(0, 3, 1, 2))
+        for i, words in enumerate(unlike_in_looks(appearance, looks) if looks is not None else []):
+            notes[i] += [words] if words else []
+            if "colour" in pictures[i].notes and not appearance.had_colour:
+                notes[i].append("in colour, and read as grey as the training images are")
+        return notes
 
     def decode(self, picture: Picture) -> np.ndarray:
         """A picture as the model takes it: uint8 `(image_size, image_size, channels)`.
+
+        Raises:
+            DataError: It cannot be read, or the model knows points only.
+        """
+        return self.read(picture).pixels
+
+    def read(self, picture: Picture) -> DecodeResult:
+        """A picture as the model takes it, the size it had, and `colour` where its colours were turned to grey.
 
         Raises:
             DataError: It cannot be read, or the model knows points only.
@@ -111,10 +153,23 @@ class Classifier:
         rule = self.facts.preprocessing
         options = {"image_size": rule.image_size, "channels": rule.channels, "resize": rule.resize}
         if isinstance(picture, np.ndarray):
-            return decode_array(picture, **options)
-        if not isinstance(picture, str | Path):
+            pixels, turned = decode_array(picture, **options), rule.channels == 1 and picture.shape[2:] == (3,)
+            height, width = picture.shape[:2]
+        elif isinstance(picture, str | Path):
+            found = decode_with_notes(picture, **options)
+            pixels, turned, height, width = found.pixels, "colour" in found.notes, found.height, found.width
+        else:
             raise DataError(f"a {type(picture).__name__} is no picture", hint="give paths or uint8 NumPy arrays")
-        return decode_image(picture, **options)
+        notes = ("colour",) if turned and self._has_colour(picture) else ()
+        return DecodeResult(pixels, notes, height, width)
+
+    def _has_colour(self, picture: str | Path | np.ndarray) -> bool:
+        """Whether a picture that was saved in colour has any."""
+        options = {"image_size": 32, "channels": 3, "resize": "stretch"}
+        array = isinstance(picture, np.ndarray)
+        pixels = decode_array(picture, **options) if array else decode_with_notes(picture, **options).pixels
+        looks = looks_of(torch.from_numpy(pixels)[None].permute(0, 3, 1, 2))
+        return looks is not None and not bool(is_grey(looks))
 
     def check_takes_pictures(self) -> None:
         """Refuses to take pictures, where the model was trained on points.
@@ -168,16 +223,18 @@ class Classifier:
                 logits = self.model(images)
             return self.loss_fn.probabilities(logits).cpu()
 
-    def as_predictions(self, probabilities: Tensor) -> list[Prediction]:
-        """Names for `(B, K)` probabilities."""
+    def as_predictions(self, probabilities: Tensor, unlike: Sequence[Sequence[str]] = ()) -> list[Prediction]:
+        """Names for `(B, K)` probabilities, with what is odd about each picture."""
         ordered = probabilities.sort(dim=1, descending=True, stable=True)
+        rows = zip(ordered.indices.tolist(), ordered.values.tolist(), strict=True)
         return [
             Prediction(
                 class_name=self.class_names[order[0]],
                 probability=values[0],
                 probabilities={self.class_names[i]: value for i, value in zip(order, values, strict=True)},
+                notes=(*(unlike[row] if unlike else ()), *((UNCERTAIN,) if values[0] < LOW_CONFIDENCE else ())),
             )
-            for order, values in zip(ordered.indices.tolist(), ordered.values.tolist(), strict=True)
+            for row, (order, values) in enumerate(rows)
         ]
 
 
@@ -222,54 +279,6 @@ def from_state(loaded: Loaded, *, device: str = "auto", plugins: Sequence[str] =
     return Classifier(
         model, loss_fn.to(compute.device), facts=facts, compute=compute, config=config, notes=loaded.notes
     )
-
-
-def find_checkpoint(path: Path, *, setting: str = "checkpoint") -> Loaded:
-    """Reads the checkpoint that a path names: a file, or of a run folder the one that the run was tested with.
-
-    That is the best one, or the newest when there is no best one or the run was told not to restore it.
-
-    Args:
-        path: Of a file or a folder.
-        setting: What names the path, for messages.
-
-    Raises:
-        CheckpointError: There is none that can be used.
-    """
-    path = path.expanduser()
-    if path.is_file():
-        return Loaded(read_checkpoint(path), path)
-    folder = path / "checkpoints" if (path / "checkpoints").is_dir() else path
-    if not path.exists():
-        raise CheckpointError(f"{setting}={path}: there is no such file or folder", hint=_newest_runs())
-    loaded = _best(folder, setting)
-    if loaded is None or not _restores_best(loaded.state):
-        loaded = load_newest(folder, "step", set_aside=False) or loaded
-    if loaded is None:
-        raise CheckpointError(f"{setting}={path}: the folder holds no checkpoint", hint=_newest_runs())
-    return loaded
-
-
-def _best(folder: Path, setting: str) -> Loaded | None:
-    """The best checkpoint; never another one in its place without being asked."""
-    try:
-        return load_newest(folder, "best", set_aside=False)
-    except CheckpointError as error:
-        others = [f.path for f in list_checkpoints(folder, "step")]
-        raise CheckpointError(error.message, hint=f"type {setting}={others[-1]}" if others else None) from None
-
-
-def _restores_best(state: dict[str, Any]) -> bool:
-    try:
-        return bool(state["config"]["trainer"]["early_stopping"]["restore_best"])
-    except (KeyError, TypeError):
-        return True  # `from_state` says what is wrong with it
-
-
-def _newest_runs() -> str:
-    runs: Iterable[Path] = Path("outputs").glob("train/*/*/checkpoints")
-    newest = sorted((run.parent for run in runs), key=lambda run: run.name)[-1:]
-    return f"the newest run here is {newest[0]}" if newest else "train a model first: cvtrain"
 
 
 def image_paths(inputs: str | Sequence[str]) -> Iterator[Path]:

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 
 from cvtrain import build, schema
 from cvtrain.check import expected_facts
-from cvtrain.classifier import find_checkpoint
 from cvtrain.config import Config
 from cvtrain.data.facts import DataFacts
 from cvtrain.errors import CheckpointError, ConfigError
+from cvtrain.finding import find_checkpoint
 
 SETTING = "model.init_from"
 _NAMES_SHOWN = 6

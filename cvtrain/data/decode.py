@@ -60,10 +60,14 @@ class DecodeResult:
         pixels: uint8 `(H, W, C)`, 0..255, C-contiguous.
         notes: Any of `frames` (more than one), `uniform` (a single colour), `tiny` (a side below 8 px) and `colour`
             (its colours were turned to grey).
+        height: Of the upright picture before it was resized, in pixels.
+        width: The same.
     """
 
     pixels: NDArray[np.uint8]
     notes: tuple[str, ...]
+    height: int
+    width: int
 
 
 class ImageHeader(NamedTuple):
@@ -146,7 +150,7 @@ def decode_with_notes(
         pixels = _pixels(plain, image_size=image_size, channels=channels, resize=resize)
     if np.array_equal(pixels[0], pixels[-1]) and bool((pixels == pixels[0, 0]).all()):
         notes.append("uniform")
-    return DecodeResult(pixels=pixels, notes=tuple(notes))
+    return DecodeResult(pixels=pixels, notes=tuple(notes), height=plain.height, width=plain.width)
 
 
 def read_image_header(path: str | os.PathLike[str]) -> ImageHeader:

@@ -6,6 +6,7 @@ Does not know what is done with the images.
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -48,11 +49,12 @@ def load_digits(*, image_size: int = 32, progress: Progress | None = None) -> Im
         images, labels = file["images"], file["labels"]
     pixels = _enlarged(images, image_size)[..., None]
     test = _test_mask(labels)
-    return image_data(
+    data = image_data(
         (pixels[~test], labels[~test]),
         (pixels[test], labels[test]),
         class_names=tuple(str(digit) for digit in range(_NUM_CLASSES)),
     )
+    return replace(data, originals=tuple((size, size, 1) for size in (_NATIVE_SIZE, image_size)))
 
 
 def _enlarged(images: np.ndarray, size: int) -> np.ndarray:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from cvtrain.data.appearance import Appearance
 from cvtrain.data.images import Preprocessing
 from cvtrain.data.statistics import Statistics
 
@@ -23,6 +24,7 @@ class DataFacts:
         statistics: Mean and standard deviation that images are normalised by.
         fingerprint: SHA-256 (hex) of the data.
         split_hash: SHA-256 (hex) of which image trains, validates, tests.
+        appearance: What the training images look like; None where that is not known, or has no meaning.
     """
 
     class_names: tuple[str, ...]
@@ -31,6 +33,7 @@ class DataFacts:
     statistics: Statistics
     fingerprint: str
     split_hash: str
+    appearance: Appearance | None = None
 
     @property
     def num_classes(self) -> int:
@@ -53,7 +56,8 @@ class DataFacts:
 
     @classmethod
     def from_plain(cls, plain: dict[str, Any]) -> DataFacts:
-        """The reverse of `to_plain`."""
+        """The reverse of `to_plain`, which may be of an older version."""
+        appearance = plain.get("appearance")
         return cls(
             class_names=tuple(plain["class_names"]),
             class_counts=tuple(plain["class_counts"]),
@@ -61,4 +65,5 @@ class DataFacts:
             statistics=Statistics(**{k: tuple(v) for k, v in plain["statistics"].items()}),
             fingerprint=plain["fingerprint"],
             split_hash=plain["split_hash"],
+            appearance=None if appearance is None else Appearance.from_plain(appearance),
         )

@@ -112,6 +112,7 @@ class ImageData:
             the same fingerprint on every machine and with every way of loading.
         warnings: Sentences that the user should see (skipped files, a missing class, ...).
         statistics: Mean and standard deviation to normalise by; None: they are measured on the training images.
+        originals: Height, width and channels that some pictures had before; none: those of the images.
     """
 
     train: ImageSet
@@ -122,3 +123,4 @@ class ImageData:
     fingerprint: str
     warnings: tuple[str, ...] = field(default=())
     statistics: Statistics | None = None
+    originals: tuple[tuple[int, int, int], ...] = ()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cvtrain.data.cache import load_or_decode
-from cvtrain.data.decode import RESIZE_POLICIES, decode_image, read_image_header
+from cvtrain.data.decode import RESIZE_POLICIES, ImageHeader, decode_image, read_image_header
 from cvtrain.data.decoders import DecodeSettings
 from cvtrain.data.file_splits import (
     LabelledFiles,
@@ -109,7 +109,8 @@ def read_images(scan: Scan, reading: Reading) -> ImageData:
     """
     splits = label_files(scan)
     fingerprint = fingerprint_files(splits, scan.class_names)
-    settings = _settle(scan, splits, image_size=reading.image_size, channels=reading.channels, resize=reading.resize)
+    wanted = {"image_size": reading.image_size, "channels": reading.channels, "resize": reading.resize}
+    settings, originals = _settle(scan, splits, **wanted)
     stamps = all_stamps(splits)
     if _in_memory(reading.loader, len(stamps), settings, reading.memory_limit_gb):
         decoded = load_or_decode(
@@ -122,9 +123,11 @@ def read_images(scan: Scan, reading: Reading) -> ImageData:
         )
         scan.warnings += [*decoded.warnings, *_notes(decoded.notes, stamps, auto_grey=reading.channels == "auto")]
         splits = without_bad(scan, splits, bad=decoded.bad, on_bad=reading.on_bad)
-        return _image_data(scan, splits, settings=settings, fingerprint=fingerprint, pixels=decoded.pixels)
+        found = _image_data(scan, splits, settings=settings, fingerprint=fingerprint, pixels=decoded.pixels)
+        return replace(found, originals=originals)
     splits = without_bad(scan, splits, bad=_known_bad(scan, stamps), on_bad=reading.on_bad)
-    return _image_data(scan, splits, settings=settings, fingerprint=fingerprint)
+    found = _image_data(scan, splits, settings=settings, fingerprint=fingerprint)
+    return replace(found, originals=originals)
 
 
 @dataclass(frozen=True)
@@ -164,23 +167,22 @@ class FileImages:
 
 def _settle(
     scan: Scan, splits: Sequence[LabelledFiles], *, image_size: int | None, channels: int | str, resize: str
-) -> DecodeSettings:
-    """Size and channels, from the headers of some images where they are not given."""
+) -> tuple[DecodeSettings, tuple[ImageHeader, ...]]:
+    """Size and channels, from the headers of some images where they are not given; and these headers."""
     headers = []
-    if image_size is None or channels == "auto":
-        stamps = all_stamps(splits)
-        for index in np.linspace(0, len(stamps) - 1, min(len(stamps), _HEADERS_READ)).round().astype(int):
-            try:
-                headers.append(read_image_header(f"{scan.root}/{stamps[index].name}"))
-            except ImageError:
-                continue  # told when all are decoded, or when this one is read
+    stamps = all_stamps(splits)
+    for index in np.linspace(0, len(stamps) - 1, min(len(stamps), _HEADERS_READ)).round().astype(int):
+        try:
+            headers.append(read_image_header(f"{scan.root}/{stamps[index].name}"))
+        except ImageError:
+            continue  # told when all are decoded, or when this one is read
     if channels == "auto":
         channels = 1 if headers and all(header.channels == 1 for header in headers) else 3
     if image_size is None:
         image_size = _own_size([(header.height, header.width) for header in headers])
         if any((header.height, header.width) != (image_size, image_size) for header in headers):
             scan.warnings.append(f"not all images are {image_size}x{image_size} px: they are brought to it ({resize})")
-    return DecodeSettings(image_size=image_size, channels=int(channels), resize=resize)
+    return DecodeSettings(image_size=image_size, channels=int(channels), resize=resize), tuple(headers)
 
 
 def _own_size(sizes: Sequence[tuple[int, int]]) -> int:

@@ -5,6 +5,7 @@ Knows image stores, not models.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -30,18 +31,27 @@ class Statistics:
     std: tuple[float, ...]
 
 
-def measure_statistics(images: ImageStore, indices: Tensor) -> Statistics:
+def measure_statistics(
+    images: ImageStore, indices: Tensor, *, also: Callable[[Tensor], object] = lambda _images: None
+) -> Statistics:
     """Mean and standard deviation over all training images, or over a random `MAX_IMAGES` of more.
 
     The sample depends on the indices alone, so that images in memory and in files give the same figures. It is random
     because every n-th image may belong to the same classes.
+
+    Args:
+        images: All of them.
+        indices: int64 `(N,)`, those that are trained on.
+        also: Is shown the sample too, some images at a time, since reading it may be slow.
     """
     sample = indices[permutation(len(indices), "statistics")[:MAX_IMAGES]]
     channels = images.shape[1]
     total = torch.zeros(channels, dtype=torch.int64)
     squares = torch.zeros(channels, dtype=torch.int64)
     for chunk in sample.split(500):
-        pixels = images.read(chunk).permute(1, 0, 2, 3).flatten(1)
+        read = images.read(chunk)
+        also(read)
+        pixels = read.permute(1, 0, 2, 3).flatten(1)
         # Of uint8 in integers: the sums are exact whatever the order.
         pixels = pixels.double() if pixels.is_floating_point() else pixels.to(torch.int64)
         total = total + pixels.sum(1)

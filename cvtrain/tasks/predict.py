@@ -8,14 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-import torch
-
 from cvtrain import build
-from cvtrain.classifier import Classifier, Prediction, find_checkpoint, from_state, image_paths
+from cvtrain.classifier import LOW_CONFIDENCE, UNCERTAIN, Classifier, Prediction, from_state, image_paths
 from cvtrain.config import Config, save_text
 from cvtrain.console import Console, percent
+from cvtrain.data.appearance import all_grey_warning
 from cvtrain.errors import ConfigError, DataError
+from cvtrain.finding import find_checkpoint
 from cvtrain.outputs import RunDir
 from cvtrain.plain_text import printable
 from cvtrain.record import new_card, recorded
@@ -23,6 +22,8 @@ from cvtrain.signals import StopRequest
 
 MAX_ROWS = 40
 """Rows shown on the console; predictions.csv holds them all."""
+MAX_NOTES = 5
+"""Pictures of which the console says why they are unlike the training images."""
 
 
 def run(config: Config) -> None:
@@ -52,38 +53,42 @@ def run(config: Config) -> None:
         for note in classifier.notes:
             console.warn(note)
         batch_size = config["trainer"]["eval_batch_size"]
-        predictions, unreadable = predict_files(classifier, paths, console, batch_size=batch_size)
+        predictions, unreadable, num_grey = predict_files(classifier, paths, console, batch_size=batch_size)
         if not predictions:
             raise DataError(f"none of {len(paths)} files can be read", hint="\n".join(list(unreadable.values())[:3]))
         write(run_dir, classifier, paths, predictions, unreadable)
         card.update(num_images=len(predictions), unreadable=list(unreadable.values()), device=classifier.compute.name)
         show(console, paths, predictions, unreadable)
+        warn_of_odd(console, predictions)
+        warn_of_grey(console, classifier, num_grey, len(predictions))
         console.say(f"results  {run_dir.predictions_path}")
 
 
 def predict_files(
     classifier: Classifier, paths: Sequence[Path], console: Console, *, batch_size: int
-) -> tuple[dict[Path, Prediction], dict[Path, str]]:
+) -> tuple[dict[Path, Prediction], dict[Path, str], int]:
     """Classifies files batch by batch.
 
     Returns:
-        The predictions of files that can be read, and the reasons of those that cannot.
+        The predictions of files that can be read, the reasons of those that cannot, and how many pictures are without
+        colour though the model takes colours.
     """
+    num_grey = 0
     predictions: dict[Path, Prediction] = {}
     unreadable: dict[Path, str] = {}
     for start in range(0, len(paths), batch_size):
-        chunk, pixels = [], []
+        chunk, pictures = [], []
         for path in paths[start : start + batch_size]:
             try:
-                pixels.append(classifier.decode(path))
+                pictures.append(classifier.read(path))
                 chunk.append(path)
             except DataError as error:
                 unreadable[path] = error.message
-        if pixels:
-            probabilities = classifier.probabilities(torch.from_numpy(np.stack(pixels)))
-            predictions.update(zip(chunk, classifier.as_predictions(probabilities), strict=True))
+        if pictures:
+            predictions.update(zip(chunk, classifier.classify(pictures), strict=True))
+            num_grey += classifier.num_grey(pictures)
         console.progress(min(start + batch_size, len(paths)), len(paths), "predicting")
-    return predictions, unreadable
+    return predictions, unreadable, num_grey
 
 
 def write(
@@ -93,17 +98,17 @@ def write(
     predictions: dict[Path, Prediction],
     unreadable: dict[Path, str],
 ) -> None:
-    """Writes predictions.csv: a row per file, with the probability of every class."""
+    """Writes predictions.csv: a row per file, with the probability of every class and why not to rely on it."""
     names = classifier.class_names
     rows: list[list[str]] = []
     for path in paths:
         if path in unreadable:
-            rows.append([str(path), "", "", *[""] * len(names), unreadable[path]])
+            rows.append([str(path), "", "", *[""] * len(names), unreadable[path], ""])
         else:
             found = predictions[path]
             each = [f"{found.probabilities[name]:.6g}" for name in names]
-            rows.append([str(path), found.class_name, f"{found.probability:.6g}", *each, ""])
-    header = ("image", "prediction", "probability", *(f"p({printable(name)})" for name in names), "error")
+            rows.append([str(path), found.class_name, f"{found.probability:.6g}", *each, "", "; ".join(found.notes)])
+    header = ("image", "prediction", "probability", *(f"p({printable(name)})" for name in names), "error", "note")
     run_dir.write_predictions(header, rows)
 
 
@@ -124,3 +129,32 @@ def show(
     if len(unreadable) > MAX_ROWS:
         console.warn(f"... and {len(unreadable) - MAX_ROWS:,} more, named in predictions.csv")
     console.say()
+
+
+def warn_of_odd(console: Console, predictions: dict[Path, Prediction]) -> None:
+    """Says which predictions not to rely on, why, and what helps."""
+    unlike = {path: [n for n in found.notes if n != UNCERTAIN] for path, found in predictions.items()}
+    unlike = {path: notes for path, notes in unlike.items() if notes}
+    if unlike:
+        console.warn(f"{len(unlike):,} of {len(predictions):,} pictures are unlike the training images:")
+        for path, notes in list(unlike.items())[:MAX_NOTES]:
+            console.say(f"  {path}: {'; '.join(notes).replace('unlike the training images: ', '')}")
+        if len(unlike) > MAX_NOTES:
+            console.say(f"  ... and {len(unlike) - MAX_NOTES:,} more: the column note of predictions.csv")
+        console.say("  what helps: pictures cut to what is to be classified, or training with augment=strong")
+    num_uncertain = sum(UNCERTAIN in found.notes for found in predictions.values())
+    if num_uncertain:
+        share = percent(LOW_CONFIDENCE)
+        console.warn(f"{num_uncertain:,} of {len(predictions):,} predictions are uncertain: less than {share} probable")
+    if unlike or num_uncertain:
+        console.say()
+
+
+def warn_of_grey(console: Console, classifier: Classifier, num_grey: int, num_pictures: int) -> None:
+    """Says when many pictures have no colour, and few training images had none: one of them alone is nothing odd."""
+    appearance = classifier.facts.appearance
+    warning = all_grey_warning(appearance, num_grey, num_pictures) if appearance else None
+    if warning:
+        console.warn(warning)
+        console.say("  what helps: pictures in colour, or training with data.channels=1 (folders of images)")
+        console.say()

@@ -10,7 +10,7 @@ import cvtrain
 from cvtrain.cli import dispatch, exit_code_of
 from cvtrain.data.digits import load_digits
 
-HEADER = ["image", "prediction", "probability", *(f"p({digit})" for digit in range(10)), "error"]
+HEADER = ["image", "prediction", "probability", *(f"p({digit})" for digit in range(10)), "error", "note"]
 
 
 @pytest.fixture(scope="module")
