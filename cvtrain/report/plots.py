@@ -6,6 +6,7 @@ Knows figures and arrays, neither runs nor models; matplotlib is imported when s
 from __future__ import annotations
 
 import contextlib
+import io
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -59,9 +60,11 @@ def _drawing(path: Path, *, width: float, height: float) -> Iterator[Figure]:
         warnings.simplefilter("ignore")  # of letters that the font lacks
         figure = Figure(figsize=(width, height), layout="constrained")
         yield figure
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=_DPI)
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            figure.savefig(temporary, format="png", dpi=_DPI)
+            temporary.write_bytes(buffer.getvalue())
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
