@@ -51,10 +51,10 @@ def _drawing(path: Path, *, width: float, height: float) -> Iterator[Figure]:
     """A figure in inches that replaces the file `path` in one move when the block ends well."""
     import logging
 
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it tells of the font caches that it makes
     import matplotlib
     from matplotlib.figure import Figure
 
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it tells of font caches that it makes
     temporary = path.with_name(f".{path.name}.tmp")
     with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of letters that the font lacks
