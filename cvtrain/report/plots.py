@@ -137,8 +137,9 @@ def _regions(
     colors = np.array([to_rgb(color) for color in _colors(num_classes)])[winner]
     image = 1 - strength * (1 - colors)
     axes.imshow(image, extent=extent, origin="lower", interpolation="bilinear", aspect="equal", zorder=0)
-    for label in np.unique(winner)[1:]:
-        axes.contour(x, y, winner >= label, levels=[0.5], colors="#333333", linewidths=0.9, zorder=2)
+    for label in np.unique(winner)[1:]:  # how far it is before, or behind, the best of the others: smooth at 0
+        lead = probabilities[:, label] - np.delete(probabilities, label, axis=1).max(1)
+        axes.contour(x, y, lead.reshape(_GRID, _GRID), levels=[0], colors="#333333", linewidths=1, zorder=2)
 
 
 # --------------------------------------------------------------------------------------------- training curves
