@@ -22,7 +22,8 @@ def yaml_settings():
         prefix = "" if group in ("configs", "task", "experiment") else f"{group}."
         settings = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
         for key, default in schema.leaves({k: v for k, v in settings.items() if k not in NOT_SETTINGS}):
-            yield path.relative_to(root), f"{prefix}{key}", default
+            if not str(default).startswith("${"):  # another setting's value, which obeys that one's rule
+                yield path.relative_to(root), f"{prefix}{key}", default
 
 
 SETTINGS = list(yaml_settings())
