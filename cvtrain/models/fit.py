@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -65,8 +66,18 @@ def _run_on_meta(factory: Callable[..., nn.Module], *, num_classes: int, in_chan
     except NotImplementedError:
         # Some constructors compute with tensors (torchvision's RegNets do), which takes a device with numbers.
         model = on_meta(factory(**facts))
+    for layer, module in model.named_modules():
+        if isinstance(module, nn.Linear):
+            module.register_forward_pre_hook(partial(_check_features, layer))
     with torch.no_grad():
         return model.train()(torch.empty(2, in_channels, image_size, image_size, device="meta"))
+
+
+def _check_features(layer: str, linear: nn.Linear, inputs: tuple[Tensor, ...]) -> None:
+    """Says which layer does not fit: torch's own words name two matrices."""
+    if inputs and inputs[0].shape[-1] != linear.in_features:
+        given = f"{inputs[0].shape[-1]:,} from what comes before it"
+        raise ValueError(f"its layer {layer} takes {linear.in_features:,} features per image and is given {given}")
 
 
 def _size_error(error: Exception, run: Callable[[int], object], *, image_size: int, name: str) -> ConfigError:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections import OrderedDict
 from functools import partial
 
 import pytest
@@ -59,6 +60,18 @@ def test_reason_is_shown_when_no_size_works():
 
     with pytest.raises(ConfigError, match=r"^net cannot take images of 32 px: mat1 and mat2 do not fit$"):
         check_image_size(broken, image_size=32, **FACTS)
+
+
+def test_head_that_does_not_fit_is_refused_with_both_numbers():
+    """The maps are (B, 512, 2, 2), and the head was written for 512 features."""
+
+    def misfit(*, num_classes: int, in_channels: int, image_size: int) -> nn.Module:
+        maps = nn.Sequential(nn.Conv2d(in_channels, 512, 3, padding=1), nn.AdaptiveMaxPool2d(2), nn.Flatten())
+        return nn.Sequential(OrderedDict(features=maps, head=nn.Linear(512, num_classes)))
+
+    told = "^net cannot take images of 32 px: its layer head takes 512 features per image and is given 2,048 "
+    with pytest.raises(ConfigError, match=told):
+        check_image_size(misfit, image_size=32, **FACTS)
 
 
 def test_wrong_number_of_logits_names_both_numbers():
