@@ -24,8 +24,9 @@ DEAD = 0.9
 ONE_CLASS = 0.95
 """R4: share of the answers."""
 
-UPDATE = 1e-5
-"""R5: change of the weights in a step, in proportion to their norm; about 1e-3 is healthy."""
+UPDATE, CLIPPED = 1e-5, 1000
+"""R5: change of the weights in a step, in proportion to their norm, where about 1e-3 is healthy; norm of a gradient in
+proportion to what it is cut to."""
 
 TINY_GRADIENT = 1e-4
 """R8: norm of the gradient of all parameters at which a loss is saturated."""
@@ -46,6 +47,7 @@ class Evidence:
         loss: Mean training loss of late.
         chance_loss: That of a constant output, or None.
         dropout: Largest share that a dropout layer leaves out.
+        began_badly: Whether signals had vanished, or units were dead, at the first step already.
     """
 
     facts: RunFacts
@@ -54,7 +56,8 @@ class Evidence:
     probe: ProbeFigures
     loss: float
     chance_loss: float | None
-    dropout: float
+    dropout: float = 0.0
+    began_badly: bool = False
 
 
 @dataclass(frozen=True)
@@ -115,7 +118,7 @@ def nothing_is_trained(e: Evidence) -> Cause | None:
 
 def weights_decay(e: Evidence) -> Cause | None:
     """Weight decay has eaten the weights."""
-    if not e.facts.weight_decay or e.now.weight > SHRUNK * e.first.weight:
+    if not e.facts.weight_decay or not e.first.weight or e.now.weight > SHRUNK * e.first.weight:
         return None
     words = f"the weights have shrunk to {e.now.weight / max(e.first.weight, 1e-12):.1e} of what they were"
     words += f" under optimizer.weight_decay={e.facts.weight_decay:g}"
@@ -153,13 +156,15 @@ def dead_units(e: Evidence) -> Cause | None:
         return None
     where = f"ReLU {e.probe.dead_index} of {e.probe.num_relus}"
     words = f"dead ReLUs: {dead:.0%} of the units of {where} are zero on all of {e.probe.num_images} images"
-    return Cause("R3", words, smaller_lr(e.facts) if e.now is not e.first else better_start(e.facts))
+    return Cause("R3", words, better_start(e.facts) if e.began_badly else smaller_lr(e.facts))
 
 
 def vanishing(e: Evidence, *, limit: float = GRADIENT_RATIO_AT_CHANCE) -> Cause | None:
     """R2: outputs that do not depend on the image, or gradients that do not reach the first layer."""
     now, found = e.now, []
-    if not now.is_half and now.spread <= SPREAD * now.size:
+    # Half types are too coarse for a small spread, but not for none at all; at the start that may be chance.
+    limit_of_spread = (0.0 if now is not e.first else -1.0) if now.is_half else SPREAD * now.size
+    if now.spread <= limit_of_spread:
         found.append(f"outputs differ between images by {_share(now.spread, now.size)} of their size")
     first, last = now.first_gradient, now.last_gradient
     if first is not None and last is not None and first <= limit * last:
@@ -171,14 +176,20 @@ def vanishing(e: Evidence, *, limit: float = GRADIENT_RATIO_AT_CHANCE) -> Cause 
 
 def tiny_steps(e: Evidence, *, step: int) -> Cause | None:
     """R5: weights that hardly move."""
-    facts, update = e.facts, e.facts.at_peak(e.now.update, step)
+    update = e.facts.at_peak(e.now.update, step)
     if update >= UPDATE:
         return None
     words = f"a step changes the weights by {update:.1e} of their norm at most, where 1e-3 is usual"
-    if facts.grad_clip is not None and e.now.gradient > 100 * facts.grad_clip:
-        words += f": trainer.grad_clip={facts.grad_clip:g} cuts a gradient of norm {e.now.gradient:.2g}"
-        return Cause("R5", words, "trainer.grad_clip=1")
-    return Cause("R5", words, f"optimizer.lr={facts.lr * 10:.3g}")
+    return Cause("R5", words, f"optimizer.lr={e.facts.lr * 10:.3g}")
+
+
+def clipped_away(e: Evidence) -> Cause | None:
+    """R5 by the clip of the gradient; weight decay may move the weights all the same."""
+    clip = e.facts.grad_clip
+    if clip is None or e.now.gradient <= CLIPPED * clip:
+        return None
+    words = f"trainer.grad_clip={clip:g} leaves {clip / e.now.gradient:.1e} of a gradient of norm {e.now.gradient:.2g}"
+    return Cause("R5", words, "trainer.grad_clip=1")
 
 
 def one_class(e: Evidence) -> Cause | None:
@@ -191,9 +202,7 @@ def one_class(e: Evidence) -> Cause | None:
 
 def no_cause(e: Evidence) -> Cause:
     """None of the others: signals and steps are healthy."""
-    words = (
-        f"signals and steps look healthy (gradient norm {e.now.gradient:.1e}, step {e.now.update:.1e} of the weights)"
-    )
+    words = f"signals and steps look healthy (gradient norm {e.now.gradient:.1e})"
     return Cause("R1", words, f"check that labels belong to their images; try {smaller_lr(e.facts)}", is_firm=False)
 
 
@@ -208,20 +217,14 @@ def name_cause(e: Evidence, *, step: int) -> Cause:
         too_much_dropout,
         nothing_is_trained,
         weights_decay,
-        diverging,
         saturated,
+        diverging,
+        clipped_away,
         dead_units,
+        vanishing,
     ]
     for cause in asked:
         found = cause(e)
         if found:
             return found
-    return (
-        tiny_steps_by_clipping(e, step=step) or vanishing(e) or tiny_steps(e, step=step) or one_class(e) or no_cause(e)
-    )
-
-
-def tiny_steps_by_clipping(e: Evidence, *, step: int) -> Cause | None:
-    """R5 where the clip of the gradient is what keeps the weights in place."""
-    found = tiny_steps(e, step=step)
-    return found if found and "grad_clip" in found.remedy else None
+    return tiny_steps(e, step=step) or one_class(e) or no_cause(e)

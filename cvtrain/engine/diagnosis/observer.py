@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from cvtrain.engine.diagnosis import rules
-from cvtrain.engine.diagnosis.causes import DEAD, GRADIENT_RATIO, Evidence, better_start, dead_units, vanishing
+from cvtrain.engine.diagnosis.causes import DEAD, GRADIENT_RATIO, Evidence, dead_units, inputs_say_nothing, vanishing
 from cvtrain.engine.diagnosis.chance import chance_loss
 from cvtrain.engine.diagnosis.facts import RunFacts
 from cvtrain.engine.diagnosis.history import History, Totals
@@ -115,8 +115,11 @@ class Observer:
     def after_evaluation(self, evaluation: Evaluation) -> list[rules.Finding]:
         """Takes in an evaluation; gives what there is to say for the first time."""
         self.history.evaluated(evaluation, rules.is_at_chance(evaluation.val_accuracy, self.facts))
+        is_late = evaluation.step >= min(self.looks)
         found = [
-            rules.validation_at_chance(self.history, evaluation, self.facts),
+            rules.validation_at_chance(
+                self.history, evaluation, self.facts, chance_loss=self.chance_loss, is_late=is_late
+            ),
             rules.memorising(self.history, evaluation, self.chance_loss),
         ]
         return self._new(found)
@@ -145,7 +148,8 @@ class Observer:
 
     def _evidence(self, now: StepFigures, probed: ProbeFigures, loss: float) -> Evidence:
         chance = self.chance_loss
-        return Evidence(self.facts, self._first or now, now, probed, loss, chance, self.parts.dropout())
+        began_badly = now is self._first or bool({"R2 at the start", "R3 at the start"} & self.given.keys())
+        return Evidence(self.facts, self._first or now, now, probed, loss, chance, self.parts.dropout(), began_badly)
 
     def _probe(self) -> ProbeFigures:
         parts = self.parts
@@ -160,13 +164,17 @@ class Observer:
         if figures.size == 0 and figures.last_gradient:
             return None  # a last layer that starts at zero is healthy: it learns first, and the others after it
         nobody = ProbeFigures(0, None, 0, 0, 0, 0.0)
-        cause = vanishing(self._evidence(figures, nobody, 0.0), limit=GRADIENT_RATIO)
+        evidence = self._evidence(figures, nobody, 0.0)
+        cause = inputs_say_nothing(evidence)
+        if cause:
+            return rules.at_the_start(cause)
+        cause = vanishing(evidence, limit=GRADIENT_RATIO)
         if cause is None:
             return None
         probed = self._probe()
         if probed.dead is not None and probed.dead > DEAD:
             cause = dead_units(self._evidence(figures, probed, 0.0)) or cause
-        return rules.at_the_start(cause, better_start(self.facts))
+        return rules.at_the_start(cause)
 
     def _look(self, step: int, figures: StepFigures) -> rules.Finding | None:
         """R1 and its cause, or R5 alone."""

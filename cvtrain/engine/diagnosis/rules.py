@@ -15,7 +15,9 @@ from cvtrain.engine.diagnosis.causes import (
     TINY_GRADIENT,
     Cause,
     Evidence,
+    clipped_away,
     name_cause,
+    nothing_is_trained,
     smaller_lr,
     tiny_steps,
 )
@@ -35,6 +37,9 @@ KNOWS_TRAIN, EVALUATIONS, STEPS = 0.3, 2, 150
 """R7: how far the training accuracy must be from chance to 1, how often and how late validation must be at chance.
 
 Before, the statistics of batch normalisation may not have followed the weights yet."""
+
+FELL, ROSE = 0.98, 1.03
+"""R7 from the first look on: training and validation loss as shares of that of a constant answer."""
 
 KNOWS_ALL, RISES, RISE = 0.99, 3, 0.1
 """R9: training accuracy, evaluations that rise in a row, and by what share of the loss of a constant answer above the
@@ -85,14 +90,14 @@ def not_learning(recent: Block, e: Evidence, *, step: int, is_last: bool) -> Fin
     accuracy = f"training accuracy {_percent(recent.accuracy)} of the last {recent.num_images:,} images"
     accuracy += f" (chance {_percent(chance_accuracy(e.facts.class_counts))})"
     loss = f"loss {recent.loss:.4g}" + (f" (a constant answer: {e.chance_loss:.4g})" if e.chance_loss else "")
-    words = f"not learning after {step} steps: {accuracy}, {loss}; {cause.words}; type {cause.remedy}"
+    words = f"not learning after {step} steps: {accuracy}, {loss}; {cause.words}; remedy: {cause.remedy}"
     return Finding("not learning", words, cause.remedy, stops=cause.is_firm or is_last)
 
 
-def at_the_start(cause: Cause, remedy: str) -> Finding:
-    """R2 or R3 at the first step."""
-    words = f"this model can hardly learn from these initial weights: {cause.words}; type {remedy}"
-    return Finding(f"{cause.rule} at the start", words, remedy)
+def at_the_start(cause: Cause) -> Finding:
+    """What is wrong at the first step: R2, R3 or the inputs."""
+    words = f"this model can hardly learn from its first step on: {cause.words}; remedy: {cause.remedy}"
+    return Finding(f"{cause.rule} at the start", words, cause.remedy)
 
 
 def activated_outputs(figures: StepFigures, loss_fn: nn.Module, facts: RunFacts) -> Finding | None:
@@ -108,7 +113,7 @@ def activated_outputs(figures: StepFigures, loss_fn: nn.Module, facts: RunFacts)
     else:
         return None
     remedy = "remove the last activation of the model, and take loss=cross_entropy"
-    return Finding("R8", f"{words}; {remedy}", remedy)
+    return Finding("R8", f"{words}; remedy: {remedy}", remedy)
 
 
 def _has_softmax(loss_fn: nn.Module, num_classes: int) -> bool:
@@ -130,7 +135,7 @@ def rising_loss(history: History, chance_loss: float | None, facts: RunFacts) ->
     if losses[-1] <= 1.02 * losses[0]:
         return None
     words = f"diverging: the loss rose from {losses[0]:.4g} to {losses[-1]:.4g} in 150 steps, a constant answer has"
-    words += f" {chance_loss:.4g}; type {smaller_lr(facts)}"
+    words += f" {chance_loss:.4g}; remedy: {smaller_lr(facts)}"
     return Finding("R6", words, smaller_lr(facts), stops=True)
 
 
@@ -144,29 +149,47 @@ def too_slow(
     fall = (before.loss - recent.loss) / before.loss * 100 / max(recent.end - before.end, 1)
     nobody = ProbeFigures(0, None, 0, 0, 0, 0.0)
     e = Evidence(facts, figures, figures, nobody, recent.loss, chance, 0.0)
-    cause = tiny_steps(e, step=step)
+    cause = nothing_is_trained(e) or clipped_away(e) or tiny_steps(e, step=step)
     if cause is None or fall >= SLOW_FALL:
         return None
     words = f"learning too slowly: the loss {recent.loss:.4g} falls by {_percent(max(fall, 0))} in 100 steps"
-    return Finding("R5", f"{words}; {cause.words}; type {cause.remedy}", cause.remedy)
+    return Finding("R5", f"{words}; {cause.words}; remedy: {cause.remedy}", cause.remedy)
 
 
-def validation_at_chance(history: History, evaluation: Evaluation, facts: RunFacts) -> Finding | None:
-    """R7: the training images are known well, and the validation images never better than by chance."""
+def validation_at_chance(
+    history: History, evaluation: Evaluation, facts: RunFacts, *, chance_loss: float | None, is_late: bool
+) -> Finding | None:
+    """R7: training images are learnt, and the validation images never known better than by chance."""
     if history.val_was_above_chance or history.num_evaluations < EVALUATIONS or evaluation.step < STEPS:
         return None
     accuracy, chance = evaluation.val_accuracy, chance_accuracy(facts.class_counts)
-    if accuracy is None or evaluation.train_accuracy < chance + KNOWS_TRAIN * (1 - chance):
+    if accuracy is None:
         return None
-    # With few validation images chance reaches far: as many as half-way to the training accuracy must be ruled out too.
-    half_way = (chance + evaluation.train_accuracy) / 2
-    wrong = facts.num_val - round(accuracy * facts.num_val)
-    if not is_above(wrong, facts.num_val, 1 - half_way):
+    drifts = is_late and _drifts_apart(history, evaluation, chance_loss)
+    if not drifts and not _is_known_in_training_only(evaluation, accuracy, chance, facts):
         return None
     words = f"validation at chance: {_percent(accuracy)} of {facts.num_val:,} images (chance {_percent(chance)}), while"
     words += f" {_percent(evaluation.train_accuracy)} of the training images are right"
     remedy = "compare labels and preprocessing of both splits (are labels shuffled?), then more data or augment=strong"
-    return Finding("R7", f"{words}: {remedy}", remedy)
+    return Finding("R7", f"{words}; remedy: {remedy}", remedy)
+
+
+def _is_known_in_training_only(evaluation: Evaluation, accuracy: float, chance: float, facts: RunFacts) -> bool:
+    """Whether accuracies alone show it."""
+    if evaluation.train_accuracy < chance + KNOWS_TRAIN * (1 - chance):
+        return False
+    # With few validation images chance reaches far: as many as half-way to the training accuracy must be ruled out too.
+    half_way = (chance + evaluation.train_accuracy) / 2
+    wrong = facts.num_val - round(accuracy * facts.num_val)
+    return is_above(wrong, facts.num_val, 1 - half_way)
+
+
+def _drifts_apart(history: History, evaluation: Evaluation, chance_loss: float | None) -> bool:
+    """Whether the training loss has fallen below that of a constant answer, and the other has only risen above it."""
+    if chance_loss is None or history.best_val_loss is None or len(history.val_losses) < 3:
+        return False
+    never_better = history.best_val_loss > STUCK * chance_loss and min(history.val_losses[-3:]) > chance_loss
+    return never_better and evaluation.train_loss < FELL * chance_loss < ROSE * chance_loss < history.val_losses[-1]
 
 
 def memorising(history: History, evaluation: Evaluation, chance_loss: float | None) -> Finding | None:
@@ -181,7 +204,7 @@ def memorising(history: History, evaluation: Evaluation, chance_loss: float | No
     words = f"memorising: {_percent(evaluation.train_accuracy)} of the training images are right, and the validation"
     words += f" loss rose {RISES} times, to {losses[-1]:.4g} from {best:.4g} at its best"
     remedy = "trainer.early_stopping.patience=5, augment=flip_crop or optimizer.weight_decay=0.0005"
-    return Finding("R9", f"{words}; type {remedy}", remedy)
+    return Finding("R9", f"{words}; remedy: {remedy}", remedy)
 
 
 def _percent(share: float) -> str:
