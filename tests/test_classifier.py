@@ -109,6 +109,21 @@ def test_files_that_cannot_be_read_are_named(model, tmp_path):
         model.predict([tmp_path / "text.png"])
 
 
+def test_predictions_say_what_is_odd_about_a_picture(model, digits, tmp_path):
+    array = np.stack([255 - digits[0, :, :, 0]] * 3, axis=2).repeat(20, axis=0).repeat(20, axis=1)
+    array[..., 0] //= 2
+    Image.fromarray(array).save(tmp_path / "odd.png")
+    usual, odd, file = model.predict([digits[1], array, tmp_path / "odd.png"])
+    assert [note for note in usual.notes if note != "uncertain"] == []
+    assert odd.notes[0] == "640x640 px, 20 times larger than the training images"
+    assert any(note.startswith("unlike the training images: brighter") for note in odd.notes)
+    assert "in colour, and read as grey as the training images are" in odd.notes
+    assert file.notes == odd.notes
+    assert ("uncertain" in odd.notes) == (odd.probability < 0.5)
+    grey = model.predict(np.repeat(digits[1], 3, axis=2))[0]
+    assert grey.notes == usual.notes, "grey that was saved in colour is grey"
+
+
 def test_model_is_ready_for_use(model):
     assert not model.model.training
     assert model.class_names == tuple("0123456789")

@@ -182,7 +182,7 @@ def _ranges(looks: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
             low[i], high[i], std[i] = -math.inf, math.inf, 1.0
             continue
         margin = (seen.max() - seen.min()) * (0.05 + 50 / count) + 1e-3
-        mean[i], std[i] = seen.mean(), seen.std(correction=0) + 1e-6
+        mean[i], std[i] = seen.mean(), seen.std(correction=0) + 1e-3
         low[i], high[i] = seen.min() - margin, seen.max() + margin
     return low, high, mean, std
 
@@ -194,7 +194,8 @@ def _limit(scores: Tensor) -> tuple[Tensor, Tensor]:
     ridge = (0.01 + 2 / count) * torch.eye(scores.shape[1], dtype=torch.float64)
     inverse = torch.linalg.inv(half.T @ half / len(half) + ridge)
     others = _distances(scores[1::2], inverse)
-    return inverse, torch.quantile(others, _FAR_QUANTILE) * (1 + 1.5 / math.sqrt(len(others)))
+    limit = torch.quantile(others, _FAR_QUANTILE) * (1 + 1.5 / math.sqrt(len(others)))
+    return inverse, limit.clamp_min(3)  # images that are all the same have no spread
 
 
 def _distances(scores: Tensor, inverse: Tensor) -> Tensor:

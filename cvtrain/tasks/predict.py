@@ -24,6 +24,8 @@ MAX_ROWS = 40
 """Rows shown on the console; predictions.csv holds them all."""
 MAX_NOTES = 5
 """Pictures of which the console says why they are unlike the training images."""
+USUAL_SHARE = 0.01
+"""So many are called unlike among further pictures of the same kind: the limits lie at half of that."""
 
 
 def run(config: Config) -> None:
@@ -135,7 +137,9 @@ def warn_of_odd(console: Console, predictions: dict[Path, Prediction]) -> None:
     """Says which predictions not to rely on, why, and what helps."""
     unlike = {path: [n for n in found.notes if n != UNCERTAIN] for path, found in predictions.items()}
     unlike = {path: notes for path, notes in unlike.items() if notes}
-    if unlike:
+    if 0 < len(unlike) <= USUAL_SHARE * len(predictions):
+        console.say(f"{len(unlike):,} of {len(predictions):,} pictures are unlike the training images, which is usual")
+    elif unlike:
         console.warn(f"{len(unlike):,} of {len(predictions):,} pictures are unlike the training images:")
         for path, notes in list(unlike.items())[:MAX_NOTES]:
             console.say(f"  {path}: {'; '.join(notes).replace('unlike the training images: ', '')}")
@@ -144,7 +148,7 @@ def warn_of_odd(console: Console, predictions: dict[Path, Prediction]) -> None:
         console.say("  what helps: pictures cut to what is to be classified, or training with augment=strong")
     num_uncertain = sum(UNCERTAIN in found.notes for found in predictions.values())
     if num_uncertain:
-        share = percent(LOW_CONFIDENCE)
+        share = f"{100 * LOW_CONFIDENCE:g} %"
         console.warn(f"{num_uncertain:,} of {len(predictions):,} predictions are uncertain: less than {share} probable")
     if unlike or num_uncertain:
         console.say()

@@ -1,6 +1,10 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
+from cvtrain import build
+from cvtrain.compose import compose
 from cvtrain.data.digits import load_digits
 from cvtrain.data.facts import DataFacts
 from cvtrain.data.images import Preprocessing
@@ -22,7 +26,20 @@ def test_facts_survive_a_checkpoint(tmp_path):
     torch.save(facts.to_plain(), tmp_path / "facts")
     again = DataFacts.from_plain(torch.load(tmp_path / "facts", weights_only=True))
     assert again == facts
+    assert again.appearance is None
     assert (again.num_classes, again.in_channels, again.image_size) == (2, 3, 32)
+
+
+def test_appearance_is_a_fact_that_survives_a_checkpoint_and_that_older_ones_lack(tmp_path):
+    found = build.data(compose(["data=digits", "data.image_size=8"])).facts
+    torch.save(found.to_plain(), tmp_path / "facts")
+    plain = torch.load(tmp_path / "facts", weights_only=True)
+    assert DataFacts.from_plain(plain) == found
+    assert found.appearance is not None
+    del plain["appearance"]
+    assert DataFacts.from_plain(plain) == replace(found, appearance=None)
+    assert build.data(compose(["data=digits", "data.max_per_class=2"])).facts.appearance is None, "too few to say"
+    assert build.data(compose(["data=spiral"])).facts.appearance is None, "points have no looks"
 
 
 @pytest.mark.parametrize(

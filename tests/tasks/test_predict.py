@@ -4,13 +4,16 @@ import re
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import cvtrain
 from cvtrain.cli import dispatch, exit_code_of
 from cvtrain.data.digits import load_digits
+from cvtrain.engine.checkpoint import list_checkpoints, read_checkpoint
 
 HEADER = ["image", "prediction", "probability", *(f"p({digit})" for digit in range(10)), "error", "note"]
+NAMES_OF_ODD = ("black", "inverted", "noise", "large", "long", "red")
 
 
 @pytest.fixture(scope="module")
@@ -183,3 +186,80 @@ def test_many_predictions_are_shown_in_part(predict, photos):
     assert len(rows) == 52
     assert "... and 12 more in predictions.csv" in result.out
     assert len(result.out.splitlines()) < 50
+
+
+# ------------------------------------------------------------------------------------------------- odd pictures
+
+
+@pytest.fixture
+def odd(photos):
+    """The five digits, and pictures that are none of the kind."""
+    pixels = load_digits().test.images.pixels.numpy()[7, :, :, 0]
+    noise = np.random.default_rng(0).integers(0, 256, (32, 32), dtype=np.uint8)
+    for name, array in {"black": pixels * 0, "inverted": 255 - pixels, "noise": noise}.items():
+        Image.fromarray(array).save(photos / f"odd_{name}.png")
+    Image.fromarray(pixels).resize((1280, 1280)).save(photos / "odd_large.png")
+    Image.fromarray(np.pad(pixels, ((0, 0), (100, 100)))).save(photos / "odd_long.png")
+    red = np.stack([pixels, pixels // 4, pixels // 4], axis=2)
+    Image.fromarray(red).save(photos / "odd_red.png")
+    Image.fromarray(np.stack([pixels] * 3, axis=2)).save(photos / "rgb.png")
+    return photos
+
+
+def test_odd_pictures_are_told_of_with_reasons_and_cure(predict, odd):
+    result, rows, _ = predict("input=photos")
+    unlike = {}
+    for row in rows:
+        words = [note for note in row["note"].split("; ") if note not in ("", "uncertain")]
+        if words:
+            unlike[row["image"].removeprefix("photos/")] = words
+        assert ("uncertain" in row["note"]) == (float(row["probability"]) < 0.5)
+    assert {name for name in unlike if name.startswith("odd")} == {f"odd_{name}.png" for name in NAMES_OF_ODD}
+    assert set(unlike) == {name for name in unlike if name.startswith("odd")}, "digits are digits"
+    assert "1280x1280 px, 40 times larger than the training images" in unlike["odd_large.png"]
+    assert "232x32 px: 86 % is cut off" in unlike["odd_long.png"]
+    assert "in colour, and read as grey as the training images are" in unlike["odd_red.png"]
+    assert unlike["odd_inverted.png"][0].startswith("unlike the training images: brighter")
+    assert "warning: 6 of 12 pictures are unlike the training images:" in result.out
+    assert "  photos/odd_inverted.png: brighter" in result.out
+    assert "... and 1 more: the column note of predictions.csv" in result.out
+    assert "training with augment=strong" in result.out
+
+
+def test_usual_pictures_are_no_warning(predict, photos):
+    result, rows, _ = predict("input=photos")
+    assert [row["note"].replace("uncertain", "") for row in rows] == [""] * 5
+    assert "unlike" not in result.out
+
+
+def test_uncertain_predictions_are_counted(predict, photos):
+    result, rows, _ = predict("input=photos")
+    num_uncertain = sum(row["note"] == "uncertain" for row in rows)
+    line = f"warning: {num_uncertain} of 5 predictions are uncertain: less than 50 % probable"
+    assert (line in result.out) == (num_uncertain > 0)
+    assert sum(float(row["probability"]) < 0.5 for row in rows) == num_uncertain
+
+
+def test_checkpoints_that_know_no_appearance_predict_without_such_warnings(command, odd, trained, tmp_path):
+    file = list_checkpoints(trained / "checkpoints", "best")[-1].path
+    state = read_checkpoint(file)
+    del state["facts"]["appearance"]
+    torch.save(state, tmp_path / "old.ckpt")
+    result = command("task=predict", "checkpoint=old.ckpt", "input=photos")
+    assert result.code == 0
+    assert "12 predictions" in result.out
+    assert "unlike" not in result.out
+
+
+def test_many_grey_pictures_are_told_of_where_few_training_images_are_grey(command, tmp_path, write_images):
+    root = write_images(tmp_path / "data", {"train/a": 60, "train/b": 60, "test/a": 6, "test/b": 2})
+    for path in (root / "train" / "a" / "0.png", *(root / "test" / "a").iterdir()):
+        Image.open(path).convert("L").save(path)
+    words = ["data=image_folder", f"data.root={root}", f"data.cache_dir={tmp_path / 'cache'}", "model=linear"]
+    assert command(*words, "trainer=smoke", "data.channels=3").code == 0
+    (run,) = (tmp_path / "outputs" / "train").glob("*/*")
+    result = command("task=predict", f"checkpoint={run}", f"input={root / 'test'}")
+    assert "warning: 6 of 8 pictures are grey, and 0.9 % of the training images" in result.out
+    assert "pictures in colour" in result.out
+    result = command("task=predict", f"checkpoint={run}", f"input={root / 'train'}")
+    assert "pictures are grey" not in result.out
