@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cvtrain.arguments import Arguments, parse_arguments
 from cvtrain.compose import arms_of_experiment, compose_parsed
@@ -23,7 +23,9 @@ from cvtrain.help import GROUPS
 from cvtrain.outputs import new_folder
 from cvtrain.sweeps import leaderboard
 from cvtrain.sweeps.leaderboard import Job
-from cvtrain.sweeps.verdict import ComparisonResult, compare
+
+if TYPE_CHECKING:
+    from cvtrain.sweeps.verdict import ComparisonResult
 
 RunJob = Callable[..., tuple[int, Any, Path]]
 """Runs a command line in a folder of a sweep: `run_job(arguments, sweep_dir=)` gives exit code, result and folder."""
@@ -123,6 +125,8 @@ class Multirun:
         Raises:
             JobsFailedError: Some are not done.
         """
+        from cvtrain.sweeps.verdict import compare  # and NumPy, which a mistake need not wait for
+
         Console().say()
         Console().say(f"{self.num_done - len(self.failures)} of {self.num_done} jobs done")
         results = leaderboard.read_jobs(self.jobs)

@@ -1,5 +1,6 @@
 """The command as a process: its flags, its exit codes, what it loads, and runs of many values."""
 
+import csv
 import json
 import signal
 import subprocess
@@ -118,6 +119,32 @@ def test_multirun_trains_each_value_in_a_folder_of_its_own(command):
     assert "job 2 of 2: experiment=smoke model=mlp optimizer.lr=0.1 seed=1" in result.out
     assert "2 of 2 jobs done" in result.out
     assert [path.name for path in Path.cwd().iterdir()] == ["outputs"]
+
+
+def test_multirun_ends_in_a_leaderboard_a_comparison_and_a_plot(command):
+    words = ("-m", "experiment=smoke", "optimizer=sgd,adam", "optimizer.lr=0.01,1e30", "seed=0,1", "model=linear")
+    result = command(*words, "name=grid")
+    assert result.code == 5  # lr=1e30 diverges
+    (sweep,) = Path("outputs/sweeps").iterdir()
+    assert sweep.name.endswith("-grid")
+    with open(sweep / "leaderboard.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 8
+    assert {(row["optimizer"], row["optimizer.lr"]) for row in rows if row["status"] == "failed"} >= {("sgd", "1e+30")}
+    done = [row for row in rows if row["status"] == "done"]
+    assert len(done) >= 4
+    for row in done:
+        card = json.loads((Path(row["run"]) / "run.json").read_text())
+        assert float(row["test_accuracy"]) == pytest.approx(card["test"]["accuracy"])
+    assert "no winner named" in result.out
+    assert (sweep / "plots" / "lr_grid.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_same_settings_twice_in_a_multirun_are_run_once(command):
+    result = command("-m", "experiment=smoke", "model=linear", "optimizer.lr=0.1,1e-1")
+    assert result.code == 2
+    assert "the same settings have been run before" in result.errors[0]
+    assert len(runs_below(Path("outputs"))) == 1
 
 
 def test_multirun_goes_on_after_a_failed_job_and_ends_with_its_code(process, tmp_path):

@@ -88,7 +88,13 @@ def test_run_without_validation_tests_its_last_weights(train):
     result, run = train("trainer.epochs=2", "data.val_fraction=0")
     assert result.code == 0
     assert "validation     " not in result.out
-    assert card_of(run)["best"] == {"epoch": 2, "step": 6, "val_loss": None, "val_accuracy": None}
+    assert card_of(run)["best"] == {
+        "epoch": 2,
+        "step": 6,
+        "val_loss": None,
+        "val_accuracy": None,
+        "val_cross_entropy": None,
+    }
     assert [row["val_loss"] for row in rows_of(run / "metrics.csv")] == ["", ""]
 
 
