@@ -1,4 +1,4 @@
-"""The words and table cells of a verdict: accuracies in per cent, differences in points, one decimal.
+"""The words and table cells of a verdict: accuracies in per cent, differences in points, one decimal or two.
 
 Knows results that are judged already; decides nothing.
 """
@@ -12,6 +12,9 @@ from cvtrain.sweeps.arms import TUNED_KEY, Arm, ArmResult, Cell
 
 HEADER = ("arm", TUNED_KEY, "n", "validation", "test", "below the best [95 %]", "p (Holm)", "P(best > arm)")
 LR_HEADER = ("arm", TUNED_KEY, "n", "validation", "test", "chosen")
+
+NARROW = 0.002
+"""Width of an interval, 0..1, below which one decimal would show its ends as equal."""
 
 
 # ------------------------------------------------------------------------------------------------- tables
@@ -67,14 +70,16 @@ def _mean(mean: float, sd: float | None) -> str:
     return f"{100 * mean:.1f} %" + ("" if sd is None else f" +- {100 * sd:.1f}")
 
 
-def _points(share: float) -> str:
-    return f"{round(100 * share, 1) + 0.0:.1f}"  # + 0.0: no minus before a zero
+def _points(share: float, decimals: int = 1) -> str:
+    return f"{round(100 * share, decimals) + 0.0:.{decimals}f}"  # + 0.0: no minus before a zero
 
 
 def _with_interval(difference: MeanResult) -> str:
     if difference.low is None or difference.high is None:
         return _points(difference.mean)
-    return f"{_points(difference.mean)} [{_points(difference.low)}, {_points(difference.high)}]"
+    decimals = 1 if difference.high - difference.low >= NARROW else 2
+    mean, low, high = (_points(share, decimals) for share in (difference.mean, difference.low, difference.high))
+    return f"{mean} [{low}, {high}]"
 
 
 def _p_value(p_value: float, *, sign: str = "") -> str:
