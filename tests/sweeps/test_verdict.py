@@ -113,7 +113,8 @@ def test_identical_arms_are_not_distinguishable():
     assert result.winner is None
     assert result.arms[1].p_value == 1
     assert sentence_of(result, "model=b") == (
-        "model=b: 100.0 % +- 0.0 (n = 8); not distinguishable from the best: 0.00 points [0.00, 0.00] below it, p = 1.000"
+        "model=b: 100.0 % +- 0.0 (n = 8); not distinguishable from the best:"
+        " 0.00 points [0.00, 0.00] below it, p = 1.000"
     )
 
 
