@@ -1,5 +1,6 @@
 """Looking at a run changes nothing in it, is exact under resume, and says each thing once."""
 
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -13,9 +14,10 @@ from cvtrain.data.inputs import EvalInputs, TrainInputs
 from cvtrain.data.statistics import Normalize, Statistics
 from cvtrain.engine.device import Compute
 from cvtrain.engine.diagnosis import rules
+from cvtrain.engine.diagnosis.causes import Evidence, name_cause, vanishing
 from cvtrain.engine.diagnosis.facts import RunFacts
 from cvtrain.engine.diagnosis.history import Block, History, Totals
-from cvtrain.engine.diagnosis.measures import StepMeasure, probe
+from cvtrain.engine.diagnosis.measures import ProbeFigures, StepMeasure, probe
 from cvtrain.engine.diagnosis.observer import Observer, Parts
 from cvtrain.engine.evaluator import evaluate
 from cvtrain.engine.events import Evaluation
@@ -256,3 +258,73 @@ def _figures(model):
     measure.gradients()
     measure.update()
     return measure.figures()
+
+
+def slow_history(losses):
+    """Blocks of 100 steps of 2,500 images each."""
+    history, total = History(), Totals(0.0, 0, 0)
+    for i, loss in enumerate(losses):
+        total = Totals(total.loss + loss * 2500, 0, total.num_images + 2500)
+        history.read(100 * (i + 1), total)
+    return history
+
+
+@pytest.mark.parametrize(
+    ("losses", "update", "told"),
+    [
+        ((2.3, 2.28, 2.26), 5e-5, True),  # falls steadily and slowly
+        ((2.31, 2.31, 2.31), 1e-8, True),  # has not moved at all
+        ((2.3, 2.28, 2.26), 1e-3, False),  # steps are as long as they should be
+        ((2.3, 2.1, 1.9), 5e-5, False),  # falls fast
+        ((2.3, 1.5, 1.5), 1e-6, False),  # at rest, having learnt what it can
+        ((1.2, 1.1, 1.09), 5e-5, False),  # well below chance
+    ],
+)
+def test_slowness_is_told_of_short_steps_that_get_nowhere(losses, update, told):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 10))
+    figures = replace(_figures(model), update=update)
+    history = slow_history(losses)
+    found = rules.too_slow(history, history.recent(), figures, chance=2.3026, facts=FACTS, step=300)
+    assert (found is not None) is told
+    if found:
+        assert "remedy: optimizer.lr=1" in found.words
+
+
+def evidence(**changes):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 10))
+    figures = replace(_figures(model), input_size=1.0, input_spread=1.0, update=1e-3)
+    answers = ProbeFigures(512, 0.1, 1, 3, 7, 0.3)
+    return replace(Evidence(FACTS, figures, replace(figures), answers, 2.3026, 2.3026), **changes)
+
+
+def test_causes_are_named_in_order_and_weak_ones_wait_for_the_learning_rate():
+    assert name_cause(evidence(), step=300).rule == "R1"
+    constant = evidence(probe=ProbeFigures(512, 0.1, 1, 3, 7, 0.99))
+    assert (name_cause(constant, step=300).rule, name_cause(constant, step=300).is_firm) == ("R4", False)
+    dead = evidence(probe=ProbeFigures(512, 0.95, 2, 3, 7, 0.99))
+    assert name_cause(dead, step=300).rule == "R3"
+    assert "optimizer.lr=0.01" in name_cause(dead, step=300).remedy
+    assert "trainer.init=he" in name_cause(replace(dead, began_badly=True), step=300).remedy
+    assert name_cause(evidence(loss=9.0), step=300).rule == "R6"
+    assert name_cause(replace(dead, dropout=0.95), step=300).rule == "dropout"
+    recent = Block(200, 300, 2.3 * 3200, 320, 3200)
+    rising = replace(FACTS, lr_factor=lambda step: step / 1000)
+    assert rules.not_learning(recent, replace(constant, facts=rising), step=300, is_last=False) is None
+    late = rules.not_learning(recent, replace(constant, facts=rising), step=600, is_last=False)
+    assert late is not None
+    assert not late.stops, "a symptom of slow starts too"
+    firm = rules.not_learning(recent, replace(dead, facts=rising), step=300, is_last=False)
+    assert firm.stops
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_half_types_are_too_coarse_to_call_a_spread_small(dtype):
+    measure = StepMeasure(nn.Linear(1, 1), lambda rows: rows)
+    rows = (1 + 1e-6 * torch.randn(8, 10)).to(dtype)
+    measure.outputs(torch.randn(8, 1, 2, 2), rows)
+    measure.gradients()
+    measure.update()
+    figures = measure.figures()
+    at_first = evidence(now=figures, first=figures)
+    at_first = replace(at_first, first=at_first.now)
+    assert (vanishing(at_first) is not None) is (dtype == torch.float32)

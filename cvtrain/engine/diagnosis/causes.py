@@ -174,12 +174,12 @@ def vanishing(e: Evidence, *, limit: float = GRADIENT_RATIO_AT_CHANCE) -> Cause 
     return Cause("R2", "the signal vanishes: " + ", ".join(found), better_start(e.facts))
 
 
-def tiny_steps(e: Evidence, *, step: int) -> Cause | None:
+def tiny_steps(e: Evidence, *, step: int, limit: float = UPDATE) -> Cause | None:
     """R5: weights that hardly move."""
     update = e.facts.at_peak(e.now.update, step)
-    if update >= UPDATE:
+    if update >= limit:
         return None
-    words = f"a step changes the weights by {update:.1e} of their norm at most, where 1e-3 is usual"
+    words = f"a step changes the weights by {update:.1e} of their norm, where 1e-3 is usual"
     return Cause("R5", words, f"optimizer.lr={e.facts.lr * 10:.3g}")
 
 

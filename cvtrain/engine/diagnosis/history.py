@@ -58,6 +58,7 @@ class History:
 
     def __init__(self) -> None:
         self.blocks: list[Block] = []
+        self.first_loss: float | None = None
         self.val_losses: list[float] = []
         self.best_val_loss: float | None = None
         self.num_evaluations = 0
@@ -74,6 +75,8 @@ class History:
         correct = totals.num_correct - before.num_correct
         self.blocks.append(Block(start, step, totals.loss - before.loss, correct, num_images))
         self._read = totals
+        if self.first_loss is None:
+            self.first_loss = self.blocks[0].loss
         while len(self.blocks) > 1 and self._is_old(self.blocks[0]):
             self.blocks.pop(0)
 
@@ -113,6 +116,7 @@ class History:
         """Plain values, for a checkpoint."""
         return {
             "blocks": [[b.start, b.end, *_sums(b)] for b in self.blocks],
+            "first_loss": self.first_loss,
             "val_losses": list(self.val_losses),
             "best_val_loss": self.best_val_loss,
             "num_evaluations": self.num_evaluations,
@@ -123,6 +127,7 @@ class History:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes over a saved state."""
         self.blocks = [Block(*row) for row in state["blocks"]]
+        self.first_loss = state["first_loss"]
         self.val_losses = list(state["val_losses"])
         self.best_val_loss = state["best_val_loss"]
         self.num_evaluations = state["num_evaluations"]

@@ -177,8 +177,8 @@ def probe(
     """
     with torch.no_grad(), torch.random.fork_rng(devices=[]), _asked(model), _ReluWatch() as relus, autocast:
         outputs = model(images)
-    predicted = predicted_classes(class_logits(outputs))
-    top_class = predicted.mode().values
+    predicted = predicted_classes(class_logits(outputs)).cpu()
+    top_class = int(predicted.bincount().argmax())
     shares = [share.item() for share in relus.shares]
     worst = max(range(len(shares)), key=shares.__getitem__, default=0)
     return ProbeFigures(
@@ -186,7 +186,7 @@ def probe(
         dead=shares[worst] if shares else None,
         dead_index=worst + 1,
         num_relus=len(shares),
-        top_class=int(top_class),
+        top_class=top_class,
         top_share=(predicted == top_class).float().mean().item(),
     )
 

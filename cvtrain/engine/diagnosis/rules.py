@@ -30,8 +30,9 @@ from cvtrain.engine.events import Evaluation
 STUCK, DIVERGING = 0.99, 1.5
 """R1 and R6: shares of the loss of a constant answer."""
 
-SLOW_FALL, LEARNT = 0.01, 0.5
-"""R5: fall of the loss in 100 steps; and the share of the loss of a constant answer below which all is well."""
+SLOW_FALL, SLOWEST_FALL, UNMOVED, SLOW_UPDATE, LEARNT = 0.02, 0.001, 0.98, 1e-4, 0.5
+"""R5 alone: fall of the loss in 100 steps that is slow, and that is none; share of the first loss that is no progress;
+change of the weights in a step; and the share of the loss of a constant answer below which all is well."""
 
 KNOWS_TRAIN, EVALUATIONS, STEPS = 0.3, 2, 150
 """R7: how far the training accuracy must be from chance to 1, how often and how late validation must be at chance.
@@ -142,15 +143,19 @@ def rising_loss(history: History, chance_loss: float | None, facts: RunFacts) ->
 def too_slow(
     history: History, recent: Block, figures: StepFigures, *, chance: float | None, facts: RunFacts, step: int
 ) -> Finding | None:
-    """R5 in a run that is above chance, or whose untrained answers happen to be: it hardly moves."""
+    """R5 in a run that is above chance, or whose untrained answers happen to be: it hardly moves.
+
+    One that has come to rest after its loss fell is none: it has learnt what it can.
+    """
     before = history.span(recent.start - 100, recent.start)
     if chance is None or recent.loss <= LEARNT * chance or before is None:
         return None
     fall = (before.loss - recent.loss) / before.loss * 100 / max(recent.end - before.end, 1)
     nobody = ProbeFigures(0, None, 0, 0, 0, 0.0)
     e = Evidence(facts, figures, figures, nobody, recent.loss, chance, 0.0)
-    cause = nothing_is_trained(e) or clipped_away(e) or tiny_steps(e, step=step)
-    if cause is None or fall >= SLOW_FALL:
+    cause = nothing_is_trained(e) or clipped_away(e) or tiny_steps(e, step=step, limit=SLOW_UPDATE)
+    is_at_rest = fall < SLOWEST_FALL and recent.loss < UNMOVED * (history.first_loss or 0)
+    if cause is None or fall >= SLOW_FALL or is_at_rest:
         return None
     words = f"learning too slowly: the loss {recent.loss:.4g} falls by {_percent(max(fall, 0))} in 100 steps"
     return Finding("R5", f"{words}; {cause.words}; remedy: {cause.remedy}", cause.remedy)
