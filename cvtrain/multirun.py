@@ -140,6 +140,8 @@ class Multirun:
         if comparison.lr_rows:
             console.table("validation accuracy by learning rate", comparison.lr_header, comparison.lr_rows)
         console.table("test accuracy", comparison.header, comparison.rows)
+        if comparison.pair_rows:
+            console.table("differences of the other pairs", comparison.pair_header, comparison.pair_rows)
         console.say()
         for sentence in comparison.sentences:
             console.say(sentence)

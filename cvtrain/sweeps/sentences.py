@@ -13,6 +13,8 @@ from cvtrain.sweeps.arms import TUNED_KEY, Arm, ArmResult, Cell
 HEADER = ("arm", TUNED_KEY, "n", "validation", "test", "below the best [95 %]", "p (Holm)", "P(best > arm)")
 LR_HEADER = ("arm", TUNED_KEY, "n", "validation", "test", "chosen")
 
+PAIR_HEADER = ("first - second", "n", "difference [95 %]", "p (Holm)")
+
 NARROW = 0.002
 """Width of an interval, 0..1, below which one decimal would show its ends as equal."""
 
@@ -60,6 +62,13 @@ def _lr(cell: Cell) -> str:
 def _num_done(cells: Sequence[Cell]) -> str:
     num_done, num_jobs = sum(len(cell.done) for cell in cells), sum(len(cell.jobs) for cell in cells)
     return str(num_done) if num_done == num_jobs else f"{num_done} of {num_jobs}"
+
+
+def pair_row(first: str, second: str, pair: PairedDifferenceResult, p_value: float | None) -> tuple[str, ...]:
+    """A row of the table of pairs."""
+    shown = _with_interval(pair.difference) if pair.difference else "-"
+    name = f"{first} - {second}"
+    return (name, str(pair.num_pairs), shown, "-" if p_value is None else _p_value(p_value))
 
 
 def _accuracy(values: Sequence[float]) -> str:

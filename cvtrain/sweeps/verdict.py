@@ -31,6 +31,9 @@ from cvtrain.sweeps.leaderboard import JobResult
 ALPHA = 0.05
 MIN_PROBABILITY_GREATER = 0.75
 
+MAX_PAIRED_ARMS = 6
+"""With more of them the pairs, 15 for six, are too many to read."""
+
 
 @dataclass(frozen=True)
 class ComparisonResult:
@@ -41,6 +44,8 @@ class ComparisonResult:
         rows: One per arm, best mean test accuracy first.
         lr_header: Of the table of learning rates.
         lr_rows: One per arm and learning rate; empty where there is no grid.
+        pair_header: Of the table of the other pairs.
+        pair_rows: One per pair of arms without the best one, for as many as `MAX_PAIRED_ARMS` arms.
         sentences: One or more per arm, then the conclusion.
         series: For each arm with a grid `(lr, mean, sd)` of the validation accuracy, 0..1, smallest lr first; sd is 0
             for a single run. A rate at which no job came to its end is left out, and so is an arm without any.
@@ -52,6 +57,8 @@ class ComparisonResult:
     rows: list[tuple[str, ...]]
     lr_header: tuple[str, ...]
     lr_rows: list[tuple[str, ...]]
+    pair_header: tuple[str, ...]
+    pair_rows: list[tuple[str, ...]]
     sentences: tuple[str, ...]
     series: Mapping[str, list[tuple[float, float, float]]]
     winner: str | None
@@ -89,6 +96,8 @@ def compare(results: Sequence[JobResult], *, swept: Collection[str] | None = Non
         rows=[say.arm_row(each) for each in arms],
         lr_header=say.LR_HEADER,
         lr_rows=[row for each in arms if len(each.arm.cells) > 1 for row in say.lr_rows(each.arm)],
+        pair_header=say.PAIR_HEADER,
+        pair_rows=_other_pairs([each.arm for each in arms], pairs, adjusted),
         sentences=(
             *(sentence for each in arms for sentence in say.arm_sentences(each, is_alone=len(arms) == 1)),
             *conclusion,
@@ -109,6 +118,18 @@ def _pairs(arms: Sequence[Arm]) -> dict[tuple[int, int], PairedDifferenceResult]
     """Every pair of arms by rank, the better mean first."""
     accuracies = [arm.chosen.test_accuracies for arm in arms if arm.chosen]
     return {(i, j): paired_difference(accuracies[i], accuracies[j]) for i, j in combinations(range(len(accuracies)), 2)}
+
+
+def _other_pairs(
+    arms: Sequence[Arm],
+    pairs: Mapping[tuple[int, int], PairedDifferenceResult],
+    p_values: Mapping[tuple[int, int], float],
+) -> list[tuple[str, ...]]:
+    if len(arms) > MAX_PAIRED_ARMS:
+        return []
+    return [
+        say.pair_row(arms[i].name, arms[j].name, pair, p_values.get((i, j))) for (i, j), pair in pairs.items() if i > 0
+    ]
 
 
 def _num_pairs(pairs: Mapping[tuple[int, int], PairedDifferenceResult]) -> int:

@@ -259,3 +259,15 @@ def test_equal_arms_rarely_differ_although_the_best_of_them_is_looked_for():
         result = compare([job(f"model={m}", s, rng.normal(0.9, 0.01)) for m in range(5) for s in range(10)])
         found += any(each.verdict == "worse" for each in result.arms)
     assert found <= 5
+
+
+def test_pairs_without_the_best_arm_have_a_table_of_their_own():
+    result = compare(arms(8, good=0.93, fair=0.90, poor=0.86))
+    (row,) = result.pair_rows
+    assert row[:2] == ("model=fair - model=poor", "8")
+    mean, low, high = (float(word.strip("[],")) for word in row[2].split())
+    assert low < 4.0 < high
+    assert mean == pytest.approx(4.0, abs=0.3)
+    assert float(row[3]) < 0.05
+    assert compare(arms(8, good=0.93, bad=0.9)).pair_rows == []
+    assert compare(arms(2, **{f"m{i}": 0.9 - i / 100 for i in range(7)})).pair_rows == []
