@@ -30,10 +30,11 @@ class Console:
 
     Args:
         log: Takes every line that is printed, e.g. to write it to log.txt.
+        quiet: Print warnings only; all else goes to the log alone. For one job of many.
     """
 
-    def __init__(self, log: Callable[[str], None] = lambda _line: None) -> None:
-        self.log = log
+    def __init__(self, log: Callable[[str], None] = lambda _line: None, *, quiet: bool = False) -> None:
+        self.log, self.quiet = log, quiet
         self.is_terminal = sys.stdout.isatty() and sys.stderr.isatty()
         self._bar: tqdm | None = None
         self._bar_name = ""
@@ -44,12 +45,14 @@ class Console:
 
     # -------------------------------------------------------------------------------------------- lines
 
-    def say(self, line: str = "") -> None:
-        """Prints a line, above a bar that is running."""
+    def say(self, line: str = "", *, always: bool = False) -> None:
+        """Prints a line, above a bar that is running; `always`, even when it is quiet."""
         self._has_said = True
         line = printable(line)
         if line:
             self.log(line)
+        if self.quiet and not always:
+            return
         line = _encodable(line)
         if self._bar is not None:
             self._bar.write(line, file=sys.stdout)
@@ -58,7 +61,7 @@ class Console:
 
     def warn(self, line: str) -> None:
         """Prints a line that the user should act on."""
-        self.say(f"warning: {line}")
+        self.say(f"warning: {line}", always=True)
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         """Prints a table under an empty line and a title; the first column holds names, the others figures."""

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 from cvtrain.arguments import Arguments, parse_arguments
 from cvtrain.compose import arms_of_experiment, compose_parsed
 from cvtrain.config import config_dir, masked
-from cvtrain.console import Console
+from cvtrain.console import Console, duration, percent
 from cvtrain.errors import ConfigError, JobsFailedError
 from cvtrain.help import GROUPS
 from cvtrain.outputs import new_folder
 from cvtrain.sweeps import leaderboard
-from cvtrain.sweeps.leaderboard import Job
+from cvtrain.sweeps.leaderboard import Job, JobResult
 
 if TYPE_CHECKING:
     from cvtrain.sweeps.verdict import ComparisonResult
@@ -107,12 +107,14 @@ class Multirun:
         self.num_done += 1
         name = " ".join(_without_secrets(word) for word in words)
         of_all = f" of {self.num_jobs}" if self.num_jobs else ""
-        Console().say()
         Console().say(f"job {self.num_done}{of_all}: {name}")
         code, result, folder = self.run_job([*self._flags(), *words], sweep_dir=self.sweep_dir)
         overrides = {_key(word): word.partition("=")[2] for word in words}
         self.jobs.append(Job(overrides, folder if folder.is_dir() else None, code))
-        leaderboard.write_csv(self.leaderboard_path, leaderboard.read_jobs(self.jobs), swept=self.swept)
+        results = leaderboard.read_jobs(self.jobs)
+        leaderboard.write_csv(self.leaderboard_path, results, swept=self.swept)
+        if results[-1].is_done:
+            Console().say(f"    {_outcome(results[-1])}")
         if code >= 128:
             sys.exit(code)  # a signal is meant for all jobs
         if code:
@@ -159,6 +161,11 @@ class Multirun:
         except Exception as error:  # whatever a drawing library thinks of
             return f"not drawn: {error}"
         return path
+
+
+def _outcome(result: JobResult) -> str:
+    val = "" if result.val_accuracy is None else f"validation {percent(result.val_accuracy)}  "
+    return f"{val}test {percent(result.test_accuracy)}  {duration(result.seconds or 0.0)}  {result.run_dir}"
 
 
 def with_arms(parsed: Arguments, arms: Mapping[str, Any]) -> Arguments:

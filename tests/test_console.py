@@ -234,3 +234,14 @@ def test_durations_read_as_people_say_them(seconds, words):
 
 def test_shares_are_per_cent_with_one_digit():
     assert [percent(share) for share in (0, 0.12345, 1, None)] == ["0.0 %", "12.3 %", "100.0 %", "-"]
+
+
+def test_quiet_console_logs_everything_and_prints_warnings_only(capsys):
+    lines = []
+    console = Console(lines.append, quiet=True)
+    console.say("a line")
+    console.warn("look here")
+    console.table("title", ("a", "b"), [("x", 1)])
+    assert capsys.readouterr().out == "warning: look here\n"
+    assert lines[:2] == ["a line", "warning: look here"]
+    assert any("x" in line for line in lines[2:])

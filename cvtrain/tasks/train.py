@@ -35,7 +35,7 @@ def run(config: Config) -> float | None:
 def start(config: Config) -> float | None:
     """A new run in a new folder."""
     run_dir = _new_run_dir(config)
-    console, card = Console(run_dir.log), new_card(config)
+    console, card = Console(run_dir.log, quiet="folder" in config), new_card(config)
     with StopRequest() as stop, recorded(run_dir, card, discard_if_config_is_wrong=True):
         run_dir.write_text(run_dir.config_path, save_text(config))
         job = assemble(config, run_dir=run_dir, console=console, stop=stop)
