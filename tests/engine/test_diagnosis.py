@@ -301,6 +301,9 @@ def test_causes_are_named_in_order_and_weak_ones_wait_for_the_learning_rate():
     assert name_cause(evidence(), step=300).rule == "R1"
     constant = evidence(probe=ProbeFigures(512, 0.1, 1, 3, 7, 0.99))
     assert (name_cause(constant, step=300).rule, name_cause(constant, step=300).is_firm) == ("R4", False)
+    weak = replace(constant.first, first_gradient=5e-3, last_gradient=1.0)
+    assert "trainer.init=he" in name_cause(replace(constant, first=weak), step=300).remedy
+    assert "optimizer.lr=0.01" in name_cause(constant, step=300).remedy
     dead = evidence(probe=ProbeFigures(512, 0.95, 2, 3, 7, 0.99))
     assert name_cause(dead, step=300).rule == "R3"
     assert "optimizer.lr=0.01" in name_cause(dead, step=300).remedy

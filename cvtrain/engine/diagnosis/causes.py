@@ -197,7 +197,14 @@ def one_class(e: Evidence) -> Cause | None:
     if e.probe.top_share <= ONE_CLASS:
         return None
     words = f"class {e.probe.top_class} is the answer to {e.probe.top_share:.0%} of {e.probe.num_images} images"
-    return Cause("R4", words, smaller_lr(e.facts), is_firm=False)
+    return Cause("R4", words, _remedy_of_slow_start(e), is_firm=False)
+
+
+def _remedy_of_slow_start(e: Evidence) -> str:
+    """Initial weights first, where little of the signal came through them; else shorter steps."""
+    first, last = e.first.first_gradient, e.first.last_gradient
+    is_weak = first is not None and last is not None and first <= GRADIENT_RATIO_AT_CHANCE * last
+    return better_start(e.facts) if is_weak and e.facts.init != "he" else smaller_lr(e.facts)
 
 
 def no_cause(e: Evidence) -> Cause:
