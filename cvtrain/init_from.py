@@ -149,8 +149,9 @@ def take_weights(model: nn.Module, start: Start, *, config: Config, prepared: bu
             _take_averages(model, start, left_new)
     head = f", new head for {prepared.facts.num_classes} classes" if left_new else ""
     sentence = f"starts from {start.name} (step {start.step}): {len(taken)} of {len(own)} tensors{head}"
-    leak = _leak_warning(start, prepared)
-    return Taken(f"{sentence}; its normalisation", start.origin(), (*start.notes, *([leak] if leak else [])))
+    found = (_leak_warning(start, prepared), _other_pixels(start, prepared), _other_activation(start, config))
+    warnings = (*start.notes, *(warning for warning in found if warning))
+    return Taken(f"{sentence}; its normalisation", start.origin(), warnings)
 
 
 def _take_averages(model: nn.Module, start: Start, left_new: set[str]) -> None:
@@ -181,6 +182,25 @@ def _leak_warning(start: Start, prepared: build.PreparedData) -> str | None:
         f"{SETTING}: {start.name} was trained on the same data, split otherwise: images that validate here may have"
         " trained it, so validation looks better than it is (the test images are the same)"
     )
+
+
+def _other_pixels(start: Start, prepared: build.PreparedData) -> str | None:
+    """A sentence when the source knows pixels in another order, or None."""
+    theirs, ours = (facts.preprocessing.permute_pixels for facts in (start.facts, prepared.facts))
+    if theirs == ours:
+        return None
+    return (
+        f"{SETTING}: {start.name} was trained with data.permute_pixels={schema.shown(theirs)}, here it is"
+        f" {schema.shown(ours)}: its weights know the pixels in another order"
+    )
+
+
+def _other_activation(start: Start, config: Config) -> str | None:
+    """A sentence when the weights fit, but belong to a net with another function between its layers, or None."""
+    theirs, ours = (settings["model"].get("activation") for settings in (start.config, config))
+    if theirs == ours or None in (theirs, ours):
+        return None
+    return f"{SETTING}: {start.name} was trained with model.activation={theirs}, here it is {ours}"
 
 
 # ------------------------------------------------------------------------------------------------- what fits

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -355,6 +356,26 @@ def test_validation_images_that_trained_the_source_are_told_of(source, tmp_path,
     assert "was trained on the same data, split otherwise" in capsys.readouterr().out
     [*_, card] = sorted(tmp_path.rglob("run.json"))
     assert any("split otherwise" in warning for warning in json.loads(card.read_text())["warnings"])
+
+
+def test_another_order_of_pixels_is_told_of(source, tmp_path, capsys):
+    permuted = train(tmp_path, f"model.init_from={source}", "data.permute_pixels=1")
+    said = "was trained with data.permute_pixels={}, here it is {}: its weights know the pixels in another order"
+    assert said.format("null", 1) in capsys.readouterr().out
+    train(tmp_path, f"model.init_from={permuted}", "data.permute_pixels=1")
+    assert "another order" not in capsys.readouterr().out
+    back = train(tmp_path, f"model.init_from={permuted}")
+    assert said.format(1, "null") in capsys.readouterr().out
+    assert any("another order" in warning for warning in json.loads((back / "run.json").read_text())["warnings"])
+
+
+def test_another_activation_is_told_of(command):
+    words = ("data=spiral", "data.per_class=20", "model.hidden=[8]", *BRIEF)
+    assert command(*words, "output_dir=relu").code == 0
+    [run] = Path("relu").glob("train/*/*")
+    assert "model.activation" not in command(*words, f"model.init_from={run}").out
+    other = command(*words, f"model.init_from={run}", "model.activation=none")
+    assert "was trained with model.activation=relu, here it is none" in other.out
 
 
 def test_frozen_layers_at_random_weights_are_told_of(source, tmp_path, capsys):
