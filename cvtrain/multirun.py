@@ -199,7 +199,11 @@ def check_sweep(parsed: Arguments) -> tuple[dict[str, Any], int | None]:
     """
     settings = [word for word in parsed.settings if not _is_hydras(word)]
     choices = [_alternatives(word) for word in settings]
-    problems: list[str] = []
+    problems = [
+        f"{_key(word)}: one multirun has one {_key(word)}, for all its jobs"
+        for word, words in zip(settings, choices, strict=True)
+        if _key(word) in ("name", "output_dir") and len(words) > 1
+    ]
     first: dict[str, Any] = {}
     for i in range(max((len(words) for words in choices), default=1)):
         words = tuple(words[min(i, len(words) - 1)] for words in choices)

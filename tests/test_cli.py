@@ -140,6 +140,30 @@ def test_multirun_ends_in_a_leaderboard_a_comparison_and_a_plot(command):
     assert (sweep / "plots" / "lr_grid.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_multirun_of_a_task_without_run_folders_has_no_failed_jobs(command):
+    result = command("-m", "task=summary", "model=linear,mlp")
+    assert result.code == 0, result.errors
+    (path,) = Path("outputs/sweeps").glob("*/leaderboard.csv")
+    with open(path, newline="") as file:
+        assert [(row["model"], row["status"]) for row in csv.DictReader(file)] == [("linear", "done"), ("mlp", "done")]
+
+
+@pytest.mark.parametrize("key", ["name", "output_dir"])
+def test_multirun_has_one_name_and_one_folder(command, key):
+    result = command("-m", "experiment=smoke", "model=linear", f"{key}=a,b")
+    assert result.code == 2
+    assert result.errors == [f"error: {key}: one multirun has one {key}, for all its jobs"]
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_single_run_of_an_experiment_tells_what_multirun_would_run(command):
+    words = ("experiment=spiral", "data.per_class=10", "trainer.steps=1")
+    said = "--multirun runs all (model.activation=none,relu, optimizer=sgd,adam, seed=range(0,10))"
+    assert said in command(*words).out
+    assert "--multirun runs all (model.activation=none,relu)" in command(*words, "seed=1", "optimizer=sgd").out
+    assert "--multirun" not in command(*words, "seed=1", "optimizer=sgd", "model.activation=none").out
+
+
 def test_same_settings_twice_in_a_multirun_are_run_once(command):
     result = command("-m", "experiment=smoke", "model=linear", "optimizer.lr=0.1,1e-1")
     assert result.code == 2

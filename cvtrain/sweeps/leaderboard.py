@@ -134,6 +134,8 @@ def _status(card: Mapping[str, Any], job: Job) -> str:
     status = card.get("status")
     if status in ("done", "failed", "stopped"):
         return status
+    if job.exit_code == 0 and job.run_dir is None:
+        return "done"  # a task that makes no run folder
     if job.exit_code is not None:
         return "failed"
     return "running" if status == "running" else "waiting"
