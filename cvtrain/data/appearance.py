@@ -35,6 +35,7 @@ _WORDS = {
 }
 """Every figure, and what a picture is when it lies below, or above, what training images show."""
 
+_CONTRAST = list(_WORDS).index("contrast")
 _NUM_GREY_FIGURES = 7
 _MAX_SIDE = 64  # of larger pictures every n-th pixel is looked at
 _MIN_SIDE = 8
@@ -224,7 +225,8 @@ def unlike_in_looks(appearance: Appearance, looks: Tensor) -> list[str | None]:
     found: list[str | None] = []
     for row, is_far, score in zip(looks, far.tolist(), scores, strict=True):
         sides = torch.where(row < low, -1, torch.where(row > high, 1, 0))  # NaN is neither
-        found.append(_sentence(appearance, sides.tolist(), is_far, score, is_grey=bool(row.isnan().any())))
+        kinds = {"is_grey": bool(row.isnan().any()), "is_plain": bool(row[_CONTRAST] < 0.001)}
+        found.append(_sentence(appearance, sides.tolist(), is_far, score, **kinds))
     return found
 
 
@@ -232,7 +234,9 @@ def _limits(appearance: Appearance) -> tuple[tuple[float, ...], ...]:
     return appearance.low, appearance.high, appearance.mean, appearance.std
 
 
-def _sentence(appearance: Appearance, sides: list[int], is_far: bool, score: Tensor, *, is_grey: bool) -> str | None:
+def _sentence(
+    appearance: Appearance, sides: list[int], is_far: bool, score: Tensor, *, is_grey: bool, is_plain: bool
+) -> str | None:
     words = list(_WORDS.values())
     reasons = [words[i][side > 0] for i, side in enumerate(sides) if side]
     if not is_grey and len(sides) > _NUM_GREY_FIGURES and appearance.grey_share == 1:
@@ -242,6 +246,8 @@ def _sentence(appearance: Appearance, sides: list[int], is_far: bool, score: Ten
     if not reasons and is_far:
         most = score.abs().topk(2).indices.sort().values.tolist()
         reasons = [f"{' and '.join(dict.fromkeys(words[i][bool(score[i] > 0)] for i in most))} at once"]
+    if reasons and is_plain:
+        reasons = ["of one single colour"]  # which has neither noise nor detail to speak of
     return f"unlike the training images: {', '.join(list(dict.fromkeys(reasons))[:3])}" if reasons else None
 
 

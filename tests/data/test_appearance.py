@@ -134,8 +134,8 @@ def odd(images):
     shape, generator = images.shape, torch.Generator().manual_seed(1)
     noise = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
     grey = images.float().mean(1, keepdim=True)
-    yield "black", torch.zeros_like(images), "of less contrast"
-    yield "white", torch.full_like(images, 255), "brighter"
+    yield "black", torch.zeros_like(images), "of one single colour"
+    yield "white", torch.full_like(images, 255), "of one single colour"
     yield "noise", noise, "noisier"
     yield "flat", (images * 0.05 + 110).to(torch.uint8), "of less contrast"
     yield "dark", images // 8, "of less contrast"
@@ -158,6 +158,13 @@ def test_odd_digits_are_caught(digits, of_digits):
         assert share_unlike(of_digits, pictures) > 0.95, name
     assert share_unlike(of_digits, 255 - images) == 1, "dark on light"
     assert share_unlike(of_digits, photos(100)[:, :1]) > 0.95
+
+
+@pytest.mark.parametrize("level", [0, 77, 255])
+def test_pictures_of_one_colour_are_called_so_and_not_noisy(appearance, of_digits, level):
+    plain = torch.full((3, 32, 32), level, dtype=torch.uint8)
+    assert words_for(of_digits, plain[:1]) == "unlike the training images: of one single colour"
+    assert words_for(appearance, plain) == "unlike the training images: of one single colour"
 
 
 def test_digits_are_no_photographs(appearance, digits):
