@@ -23,6 +23,7 @@ _HEADER = (
 )
 _ROW = "{epoch_cell:>{epoch}}  {step_cell:>{step}}  {train}  {val} {star}  {lr:>8}  {time:>6}  {speed:>8}"
 """Rows of 80 characters, as long as epochs have three digits and steps have five."""
+_GAP = 3  # characters between two columns of a table
 
 
 class Console:
@@ -64,25 +65,33 @@ class Console:
         self.say(f"warning: {line}", always=True)
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """Prints a table under an empty line and a title; the first column holds names, the others figures."""
+        """Prints a table under an empty line and a title; the first column holds names, the others figures.
+
+        Columns that a terminal has no room for come below, with the names again.
+        """
         from rich import box
         from rich.console import Console as RichConsole
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-        for i, column in enumerate(columns):
-            table.add_column(Text(printable(column)), justify="left" if i == 0 else "right", overflow="fold")
-        for row in rows:
-            table.add_row(*(Text(printable(str(cell))) for cell in row))
         # Where nobody looks at a screen no line is folded: it would be harder to search and to cut.
         console = RichConsole(width=None if self.is_terminal else 10_000, highlight=False, color_system=None)
-        with console.capture() as capture:
-            console.print(table)
+        cells = [[printable(str(cell)) for cell in row] for row in (columns, *rows)]
         if self._has_said:
             self.say()
-        for line in (title, *capture.get().splitlines()):
-            self.say(line.rstrip())
+        self.say(title)
+        for i, block in enumerate(_blocks(cells, width=console.width)):
+            if i > 0:
+                self.say()
+            table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+            for column in block:
+                table.add_column(Text(cells[0][column]), justify="right" if column else "left", overflow="fold")
+            for row in cells[1:]:
+                table.add_row(*(Text(row[column]) for column in block))
+            with console.capture() as capture:
+                console.print(table)
+            for line in capture.get().splitlines():
+                self.say(line.rstrip())
 
     # -------------------------------------------------------------------------------------------- progress of work
 
@@ -155,6 +164,27 @@ class Console:
             f"epoch {epoch}  step {step}  train {cells['train']}{val}"
             f"  lr {cells['lr']:<8}  {cells['time']:>6}  {cells['speed']} images/s"
         )
+
+
+def _blocks(cells: Sequence[Sequence[str]], *, width: int) -> list[list[int]]:
+    """The columns of a table parted into blocks, each of the first column and as many others as have room.
+
+    Args:
+        cells: By row, all rows of one length.
+        width: Of the terminal, in characters.
+    """
+    from rich.cells import cell_len
+
+    widths = [max(map(cell_len, column)) for column in zip(*cells, strict=True)]
+    names = min(widths[0], width // 2)  # what is longer is folded
+    blocks, used = [[0]], names
+    for column, needed in enumerate(widths[1:], start=1):
+        if len(blocks[-1]) > 1 and used + _GAP + needed > width:
+            blocks.append([0])
+            used = names
+        blocks[-1].append(column)
+        used += _GAP + needed
+    return blocks
 
 
 def _loss_and_accuracy(loss: float | None, accuracy: float | None) -> str:

@@ -200,6 +200,23 @@ def test_resumed_training_starts_its_bar_where_it_stood(monkeypatch):
     assert "training  75 % |" in text[0]
 
 
+def test_columns_without_room_on_a_terminal_come_below_and_no_figure_is_folded(monkeypatch):
+    columns = ("arm", "validation", "test", "below the best", "p (Holm)", "P(best > arm)")
+    figures = ("50.0 % +- 23.6", "46.7 % +- 0.01", "3.3 [-60.2, 66.9]", "< 0.001", "0.50")
+    with terminal(monkeypatch) as text:
+        Console().table("arms", columns, [("model.activation=relu optimizer=adam", *figures), ("b", *figures)])
+        Console().table("long", columns[:3], [("N" * 120, *figures[:2])])
+    lines = screen(text[0])
+    assert max(map(len, lines)) <= 80
+    rows = [line for line in lines if line.startswith("model.activation=relu optimizer=adam ")]
+    assert len(rows) == 3
+    assert all(any(figure in row for row in rows) for figure in figures)
+    heads = [line.split("  ")[0] for line in lines if "validation" in line or "P(best > arm)" in line]
+    assert heads == ["arm"] * 3, "of the blocks with these columns"
+    assert any(line.endswith("50.0 % +- 23.6   46.7 % +- 0.01") for line in lines), "names are folded instead"
+    assert sum(line.count("N") for line in lines) == 120
+
+
 def test_progress_shows_a_bar_per_kind_of_work(monkeypatch):
     with terminal(monkeypatch) as text:
         console = Console()

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from cvtrain.analysis.comparison import MeanResult, PairedDifferenceResult, mean_and_sd
 from cvtrain.sweeps.arms import TUNED_KEY, Arm, ArmResult, Cell
 
-HEADER = ("arm", TUNED_KEY, "n", "validation", "test", "below the best [95 %]", "p (Holm)", "P(best > arm)")
-LR_HEADER = ("arm", TUNED_KEY, "n", "validation", "test", "chosen")
+HEADER = ("arm", "lr", "n", "validation", "test", "below the best [95 %]", "p (Holm)", "P(best > arm)")
+LR_HEADER = ("arm", "lr", "n", "validation", "test", "chosen")
 
 PAIR_HEADER = ("first - second", "n", "difference [95 %]", "p (Holm)")
 
