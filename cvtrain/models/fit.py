@@ -67,6 +67,8 @@ def _run_on_meta(factory: Callable[..., nn.Module], *, num_classes: int, in_chan
         # Some constructors compute with tensors (torchvision's RegNets do), which takes a device with numbers.
         model = on_meta(factory(**facts))
     for layer, module in model.named_modules():
+        if image_size == 1 and isinstance(module, nn.Conv2d):
+            raise ValueError(f"its layer {layer} looks at neighbours, and a point has none")
         if isinstance(module, nn.Linear):
             module.register_forward_pre_hook(partial(_check_features, layer))
     with torch.no_grad():

@@ -49,12 +49,12 @@ def run(config: Config) -> float:
         introduce(classifier, prepared, card, console)
         result = measure(classifier, config, prepared, console)
 
-        split, names = config["split"], classifier.class_names
+        split, names, rule = config["split"], classifier.class_names, classifier.facts.preprocessing
         figures = results.figures(result, names)
         card.update({"split": split, split: figures})
         rows = results.prediction_rows(result, prepared.names(split), names)
         run_dir.write_predictions(results.PREDICTIONS_HEADER, rows)
-        show(console, figures, split=split, names=names)
+        show(console, figures, split=split, names=names, things="points" if rule.is_point else "images")
         console.say(f"results        {run_dir.path}")
     return result.accuracy
 
@@ -117,9 +117,9 @@ def measure(classifier: Classifier, config: Config, prepared: build.PreparedData
     return result
 
 
-def show(console: Console, figures: dict[str, Any], *, split: str, names: tuple[str, ...]) -> None:
+def show(console: Console, figures: dict[str, Any], *, split: str, names: tuple[str, ...], things: str) -> None:
     """Prints the figures, the per-class table and, for a few classes, the confusion matrix."""
-    console.say(f"{split + ' accuracy':<14} {percent(figures['accuracy'])} of {figures['num_images']:,} images")
+    console.say(f"{split + ' accuracy':<14} {percent(figures['accuracy'])} of {figures['num_images']:,} {things}")
     console.say(f"loss           {figures['loss']:.4f}")
     if len(names) > 5:
         console.say(f"top-5          {percent(figures['top5_accuracy'])}")
@@ -131,7 +131,7 @@ def show(console: Console, figures: dict[str, Any], *, split: str, names: tuple[
         (row["name"], row["num_images"], *(percent(row[figure]) for figure in ("precision", "recall", "f1")))
         for row in figures["per_class"]
     ]
-    console.table("per class", ("class", "images", "precision", "recall", "F1"), rows)
+    console.table("per class", ("class", things, "precision", "recall", "F1"), rows)
     if len(names) <= 20:
         # Long names would make columns that no screen has room for.
         short = max(map(len, names)) <= 6

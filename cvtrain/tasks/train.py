@@ -151,7 +151,7 @@ def warnings_of(job: Run) -> list[str]:
     num_train, batch_size = len(job.prepared.split.train), job.config["trainer"]["batch_size"]
     if num_train < batch_size:
         warnings.append(
-            f"{num_train} training images are fewer than trainer.batch_size={batch_size}: each step takes all"
+            f"{num_train} training {things(job)} are fewer than trainer.batch_size={batch_size}: each step takes all"
         )
     pretrained = job.origin or any(job.config["model"].get(key) for key in ("weights", "pretrained"))
     if job.config["trainer"]["freeze"] and not pretrained:

@@ -148,6 +148,7 @@ def test_seed_of_the_points_can_follow_that_of_the_run():
     [
         (["model=lenet"], "lenet needs images; these are points"),
         (["model=vgg11"], "vgg11 needs images; these are points"),
+        (["model=resnet18"], "resnet18 needs images; these are points"),
         (["augment=flip_crop"], "augment.flip=random has no meaning for points"),
         (["augment.cutmix=1"], "augment.cutmix=1 has no meaning for points"),
         (["data.permute_pixels=1"], "data.permute_pixels=1 has no effect"),
@@ -188,8 +189,9 @@ def test_spiral_is_learnt_and_drawn(trained):
 def test_evaluation_repeats_the_test_of_the_run(command, trained):
     result = command("task=evaluate", f"checkpoint={trained}", "trainer.device=cpu")
     assert result.code == 0, result.errors
+    assert "images" not in result.out
     tested = json.loads((trained / "run.json").read_text())["test"]
-    assert f"test accuracy  {100 * tested['accuracy']:.1f} % of 1,200" in result.out
+    assert f"test accuracy  {100 * tested['accuracy']:.1f} % of 1,200 points" in result.out
 
 
 def test_prediction_of_pictures_is_refused(command, trained, write_images, tmp_path):
