@@ -101,12 +101,12 @@ def _inner_root(root: str, *, shown: Path) -> str:
 
 def _scan(root: str) -> Scan:
     scan = Scan(root, layout=LAYOUT, class_order=CLASS_NAMES)
-    for split, name in _SPLITS.items():
-        folder = only_folder(root, (name,))
-        if folder is not None:
-            stamps = images_of_folder(scan, folder)
-            rule = f"do not begin with a number from 0 to {len(CLASS_NAMES) - 1} and '_'"
-            setattr(scan, split, classes_by_name(scan, stamps, label_of=_label, rule=rule))
+    folders = {split: only_folder(root, (name,)) for split, name in _SPLITS.items()}
+    stamps = {split: images_of_folder(scan, folder) for split, folder in folders.items() if folder is not None}
+    rule = f"do not begin with a number from 0 to {len(CLASS_NAMES) - 1} and '_'"
+    classes_by_name(scan, [each for found in stamps.values() for each in found], label_of=_label, rule=rule)
+    for split, found in stamps.items():  # whose names are right, then
+        setattr(scan, split, classes_by_name(scan, found, label_of=_label, rule=rule))
     others = [name for name in subfolders(root) if name.casefold() not in _SPLITS.values()]
     scan.unvisited += [f"{name}/" for name in others]
     check_counts(scan, {name: len(stamps) for name, stamps in scan.train.items()})
