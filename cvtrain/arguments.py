@@ -52,7 +52,9 @@ def parse_arguments(arguments: Sequence[str]) -> Arguments:
     parser.add_argument("--config-name", "-cn", default="config")
     words, unknown = _without_unknown_flags(list(arguments))
     parsed = parser.parse_intermixed_args(words)
-    return Arguments(tuple(parsed.settings), parsed.config_dir, parsed.config_name.removesuffix(".yaml"), unknown)
+    # No experiment is the default, which Hydra has no word for on a command line.
+    settings = tuple(word for word in parsed.settings if word not in ("experiment=null", "~experiment"))
+    return Arguments(settings, parsed.config_dir, parsed.config_name.removesuffix(".yaml"), unknown)
 
 
 def _without_unknown_flags(words: list[str]) -> tuple[list[str], tuple[tuple[str, str], ...]]:

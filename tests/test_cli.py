@@ -156,6 +156,12 @@ def test_multirun_has_one_name_and_one_folder(command, key):
     assert list(Path.cwd().iterdir()) == []
 
 
+@pytest.mark.parametrize("word", ["experiment=null", "~experiment"])
+def test_no_experiment_can_be_typed(command, word):
+    plain = command("--cfg", "job", "data=spiral")
+    assert command("--cfg", "job", "data=spiral", word).out == plain.out
+
+
 def test_single_run_of_an_experiment_tells_what_multirun_would_run(command):
     words = ("experiment=spiral", "data.per_class=10", "trainer.steps=1")
     said = "--multirun runs all (model.activation=none,relu, optimizer=sgd,adam, seed=range(0,10))"
