@@ -134,6 +134,8 @@ class Multirun:
         results = leaderboard.read_jobs(self.jobs)
         if len(results) > 1 and any(result.is_done for result in results):
             self._say_comparison(compare(results, swept=self.swept))
+        else:
+            Console().say(f"results  {self.leaderboard_path}")
         if self.failures:
             raise JobsFailedError(self.failures)
 

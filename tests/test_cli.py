@@ -144,6 +144,7 @@ def test_multirun_of_a_task_without_run_folders_has_no_failed_jobs(command):
     result = command("-m", "task=summary", "model=linear,mlp")
     assert result.code == 0, result.errors
     (path,) = Path("outputs/sweeps").glob("*/leaderboard.csv")
+    assert result.out.endswith(f"2 of 2 jobs done\nresults  {path}\n")
     with open(path, newline="") as file:
         assert [(row["model"], row["status"]) for row in csv.DictReader(file)] == [("linear", "done"), ("mlp", "done")]
 
