@@ -86,22 +86,26 @@ def _say_what_is_left_out(arguments: Sequence[str]) -> None:
         Console().say(f"one run of an experiment with several: --multirun runs all ({swept})")
 
 
-def run_job(arguments: Sequence[str], *, sweep_dir: Path) -> tuple[int, Any, Path]:
+def run_job(arguments: Sequence[str], *, sweep_dir: Path) -> tuple[int, Any, Path | None]:
     """Runs one job of a multirun in a folder of the sweep that is named by the hash of its settings.
 
     Returns:
-        Its exit code, what its task returns (None after an error), and the folder, which only training makes.
+        Its exit code, what its task returns (None after an error), and the folder, which only training makes; no
+        folder where an earlier job had the same settings: nothing is run then.
     """
     from cvtrain.compose import compose
     from cvtrain.config import config_hash
 
     found: list[Any] = []
-    folder = sweep_dir
+    folder: Path | None = sweep_dir
 
     def job() -> None:
         nonlocal folder
         config = compose(arguments)
         folder = sweep_dir / config_hash(config)[:16]
+        if folder.exists():
+            folder = None
+            return
         found.append(importlib.import_module(f"cvtrain.tasks.{config['task']}").run({**config, "folder": str(folder)}))
 
     code = exit_code_of(job)

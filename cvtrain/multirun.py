@@ -27,7 +27,7 @@ from cvtrain.sweeps.leaderboard import Job, JobResult
 if TYPE_CHECKING:
     from cvtrain.sweeps.verdict import ComparisonResult
 
-RunJob = Callable[..., tuple[int, Any, Path]]
+RunJob = Callable[..., tuple[int, Any, Path | None]]
 """Runs a command line in a folder of a sweep: `run_job(arguments, sweep_dir=)` gives exit code, result and folder."""
 
 
@@ -105,10 +105,14 @@ class Multirun:
 
         words = list(HydraConfig.get().overrides.task)
         self.num_done += 1
-        name = " ".join(_without_secrets(word) for word in words)
+        # What all jobs have in common was typed a few lines above.
+        name = " ".join(_without_secrets(word) for word in words if _key(word) in self.swept or not self.swept)
         of_all = f" of {self.num_jobs}" if self.num_jobs else ""
         Console().say(f"job {self.num_done}{of_all}: {name}")
         code, result, folder = self.run_job([*self._flags(), *words], sweep_dir=self.sweep_dir)
+        if folder is None:
+            Console().say("    the same settings as an earlier job: not run again")
+            return float("nan")
         overrides = {_key(word): word.partition("=")[2] for word in words}
         self.jobs.append(Job(overrides, folder if folder.is_dir() else None, code))
         results = leaderboard.read_jobs(self.jobs)
