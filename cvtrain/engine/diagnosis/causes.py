@@ -208,9 +208,10 @@ def _remedy_of_slow_start(e: Evidence) -> str:
 
 
 def no_cause(e: Evidence) -> Cause:
-    """None of the others: signals and steps are healthy."""
+    """None of the others: signals and steps are healthy, and a loss that stays where it is tells of neither side."""
     words = f"signals and steps look healthy (gradient norm {e.now.gradient:.1e})"
-    return Cause("R1", words, f"check that labels belong to their images; try {smaller_lr(e.facts)}", is_firm=False)
+    either = f"optimizer.lr={e.facts.lr * 10:.3g} and optimizer.lr={e.facts.lr / 10:.3g}"
+    return Cause("R1", words, f"check that labels belong to their images; try {either}", is_firm=False)
 
 
 def _share(part: float, whole: float) -> str:
