@@ -46,8 +46,8 @@ Flags:
   --config-dir DIR      options of your own: DIR/model/mine.yaml becomes model=mine
   --config-name NAME    a root config of your own: DIR/NAME.yaml, which begins with defaults: [config, _self_]
 
-Exit codes: 0 done, 1 internal error, 2 config, 3 data, 4 checkpoint or output, 5 diverged or not learning, 6 out of memory,
-128+N stopped by signal N (resumable).
+Exit codes: 0 done, 1 internal error, 2 config, 3 data, 4 checkpoint or output, 5 diverged or not learning,
+6 out of memory, 128+N stopped by signal N (resumable).
 
 Read on: README.md; every key with its meaning stands in the YAML files of {configs}
 """
