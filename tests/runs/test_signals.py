@@ -116,7 +116,7 @@ def test_signal_at_any_call_that_writes_stops_the_run_resumably(servers, words, 
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(every_second, range(2)))
     assert len(codes) >= 35
-    assert codes.count(0) <= 6
+    assert codes.count(0) <= 10  # of the writing calls some draw plots, when all is trained and tested
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
