@@ -25,7 +25,13 @@ MULTI_ARM = {
     "spiral_optimizers",
     "vgg_table",
 }
-SHORT = ("trainer.epochs=null", "trainer.steps=1", "trainer.evaluate_every=1", "trainer.batch_size=4", "scheduler.warmup_epochs=0")
+SHORT = (
+    "trainer.epochs=null",
+    "trainer.steps=1",
+    "trainer.evaluate_every=1",
+    "trainer.batch_size=4",
+    "scheduler.warmup_epochs=0",
+)
 STAND_INS = {  # images of the same number of channels where the experiment's own are not at hand
     "palm": ("data=synthetic", "data.num_classes=2"),
     "mnist": ("data=digits",),
