@@ -37,7 +37,6 @@ STAND_INS = {  # images of the same number of channels where the experiment's ow
     "mnist": ("data=digits",),
     "spiral": ("data.per_class=8",),
 }
-SMALLER = {"vgg16_bn": "vgg11_bn", "resnet18": "resnet18 model.width=4"}
 
 
 def data_of(experiment: str) -> str:
@@ -46,7 +45,7 @@ def data_of(experiment: str) -> str:
     return found[1] if found else "spiral"
 
 
-def short(experiment: str, folder: Path) -> list[str]:
+def short(experiment: str) -> list[str]:
     """The command of an experiment on little data, for one step."""
     stand_in = STAND_INS.get(data_of(experiment), ("data=synthetic",))
     few = () if data_of(experiment) == "spiral" else ("data.max_per_class=2",)
@@ -70,9 +69,9 @@ def trained(command):
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_every_experiment_runs(experiment, command, trained, tmp_path):
+def test_every_experiment_runs(experiment, command, trained):
     more = trained(experiment)
-    result = command(*short(experiment, tmp_path), *more, "name=it")
+    result = command(*short(experiment), *more, "name=it")
     assert result.code == 0, result.errors
     (run,) = Path("outputs/train").glob("*/*-it")
     card = json.loads((run / "run.json").read_text())
@@ -104,7 +103,7 @@ def test_every_experiment_opens_with_command_and_measured_result(experiment):
 
 
 def test_multirun_of_an_experiment_runs_its_arms_and_what_is_typed_wins(command):
-    words = ["-m", *short("mnist_permuted", Path()), "seed=3,4", "model=linear"]
+    words = ["-m", *short("mnist_permuted"), "seed=3,4", "model=linear"]
     result = command(*words)
     assert result.code == 0, result.errors
     assert "4 of 4 jobs done" in result.out
