@@ -75,7 +75,7 @@ class ClassificationLoss(nn.Module):
 
     def unweighted(self, logits: Tensor, labels: Tensor) -> Tensor:
         """As `forward`, before class weights, for logits that are float32 or float64."""
-        raise NotImplementedError
+        raise NotImplementedError  # the one method that every loss must define
 
     def class_logits(self, outputs: Tensor) -> Tensor:
         """The `(B, num_outputs)` logits among the outputs of a model in training; most losses know no others."""

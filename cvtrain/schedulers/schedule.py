@@ -87,7 +87,7 @@ class Schedule:
 
     def _proper(self, step: int) -> float:
         """The factor at `step` in 0.._num_steps of the schedule proper; `_num_steps` is just past the last."""
-        raise NotImplementedError
+        raise NotImplementedError  # the one method that every schedule must define
 
     def _to_steps(self, epochs: float) -> int:
         return round(epochs * self.steps_per_epoch)
