@@ -78,9 +78,7 @@ def _say_what_is_left_out(arguments: Sequence[str]) -> None:
     from cvtrain.compose import arms_of_experiment
     from cvtrain.console import Console
 
-    parsed = parse_arguments(arguments)
-    typed = {word.lstrip("+~").partition("=")[0] for word in parsed.settings}
-    arms = {key: value for key, value in arms_of_experiment(parsed).items() if key not in typed}
+    arms = arms_of_experiment(parse_arguments(arguments))
     if arms:
         swept = ", ".join(f"{key}={value}" for key, value in arms.items())
         Console().say(f"one run of an experiment with several: --multirun runs all ({swept})")

@@ -53,7 +53,7 @@ def compose_parsed(parsed: Arguments) -> Config:
 
 
 def arms_of_experiment(parsed: Arguments) -> dict[str, str]:
-    """What an experiment sweeps over with --multirun: values by key, as they would be typed; empty if nothing.
+    """What an experiment sweeps over with --multirun: values by key, as they would be typed, without typed keys.
 
     An experiment states it as `hydra.sweeper.params`, Hydra's own place for it.
 
@@ -65,7 +65,8 @@ def arms_of_experiment(parsed: Arguments) -> dict[str, str]:
         if not chosen or chosen[-1].partition("=")[2] not in hydra.options("experiment"):
             return {}  # what is wrong with it is told when all is composed
         params = hydra.compose(chosen[-1:]).hydra.sweeper.params
-    return {str(key): str(value) for key, value in (params or {}).items() if value is not None}
+    typed = {word.lstrip("+~").partition("=")[0] for word in parsed.settings}
+    return {str(k): str(v) for k, v in (params or {}).items() if v is not None and k not in typed}
 
 
 def _compose(parsed: Arguments, problems: list[str]) -> Config:

@@ -175,10 +175,8 @@ def _outcome(result: JobResult) -> str:
 
 
 def with_arms(parsed: Arguments, arms: Mapping[str, Any]) -> Arguments:
-    """The command line with the values that an experiment sweeps over, except for keys that are typed."""
-    typed = {_key(word) for word in parsed.settings}
-    words = [f"{key}={value}" for key, value in arms.items() if key not in typed]
-    return replace(parsed, settings=(*parsed.settings, *words))
+    """The command line with the values that an experiment sweeps over."""
+    return replace(parsed, settings=(*parsed.settings, *(f"{key}={value}" for key, value in arms.items())))
 
 
 def _key(word: str) -> str:
