@@ -78,7 +78,7 @@ def data(config: Config, *, progress: Progress | None = None) -> PreparedData:
         DataError: Missing, damaged or too few.
     """
     settings = config["data"]
-    source: ImageData = _call("data", config, progress=progress)
+    source = read_data(config, progress=progress)
     split = make_split(
         source.train.labels,
         source.val.labels if source.val else None,
@@ -87,6 +87,25 @@ def data(config: Config, *, progress: Progress | None = None) -> PreparedData:
         max_per_class=settings["max_per_class"],
         seed=config["seed"],
     )
+    return prepare(config, source, split)
+
+
+def read_data(config: Config, *, progress: Progress | None = None) -> ImageData:
+    """Reads the data.
+
+    Raises:
+        DataError: Missing or damaged.
+    """
+    source: ImageData = _call("data", config, progress=progress)
+    return source
+
+
+def prepare(config: Config, source: ImageData, split: Split) -> PreparedData:
+    """Measures what there is to know of images whose roles are decided.
+
+    Raises:
+        ConfigError: Pixels are to be permuted, and there is one only.
+    """
     counts = torch.bincount(source.train.labels[split.train], minlength=len(source.class_names))
     looks: list[Tensor | None] = []
     measured = source.statistics or measure_statistics(
@@ -95,7 +114,7 @@ def data(config: Config, *, progress: Progress | None = None) -> PreparedData:
     facts = DataFacts(
         class_names=source.class_names,
         class_counts=tuple(counts.tolist()),
-        preprocessing=with_permutation(source.preprocessing, settings.get("permute_pixels")),
+        preprocessing=with_permutation(source.preprocessing, config["data"].get("permute_pixels")),
         statistics=measured,
         fingerprint=source.fingerprint,
         split_hash=split.hash(),
