@@ -128,7 +128,8 @@ class Run:
         stopping = settings["early_stopping"]
         if stopping["patience"] is not None and self.val_inputs is None:
             raise ConfigError("trainer.early_stopping.patience needs validation images, and there are none")
-        self.selection = Selection(**{k: v for k, v in stopping.items() if k != "restore_best"})
+        rules = {k: v for k, v in stopping.items() if k != "restore_best"}
+        self.selection = Selection(**rules | {"min_steps": min(stopping.get("min_steps", 0), total_steps)})
 
     def _eval_inputs(self, split: str) -> Any:
         device = self.compute.device

@@ -31,18 +31,29 @@ class Selection:
         min_delta: The smallest change of the metric that counts as an improvement for patience. The best weights
             follow every change for the better, however small.
         min_epochs: Never stops before so many epochs.
+        min_steps: Evaluations before this step count neither for patience nor as the best: while the learning rate is
+            high, the loss of a few validation images is at its lowest long before the weights are at their best.
     """
 
     def __init__(
-        self, *, metric: str, patience: int | None = None, min_delta: float = 0.0, min_epochs: int = 0
+        self,
+        *,
+        metric: str,
+        patience: int | None = None,
+        min_delta: float = 0.0,
+        min_epochs: int = 0,
+        min_steps: int = 0,
     ) -> None:
-        self.metric, self.patience, self.min_delta, self.min_epochs = metric, patience, min_delta, min_epochs
+        self.metric, self.patience, self.min_delta = metric, patience, min_delta
+        self.min_epochs, self.min_steps = min_epochs, min_steps
         self.best: Best | None = None
         self.num_waited = 0
         self._reference: float | None = None
 
     def observe(self, evaluation: Evaluation) -> bool:
         """Takes in an evaluation and returns whether it is the best so far; without validation the last one is."""
+        if evaluation.val_loss is not None and evaluation.step < self.min_steps:
+            return False
         self._count(evaluation)
         if self.best is None or evaluation.val_loss is None or self._rank(evaluation) > self._rank(self.best):
             self.best = Best(**{field.name: getattr(evaluation, field.name) for field in fields(Best)})

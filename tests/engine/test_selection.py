@@ -105,3 +105,17 @@ def test_forgiven_selection_counts_anew_but_remembers_the_best():
     assert not selection.out_of_patience
     assert not selection.observe(evaluation(4, accuracy=0.45, loss=1.0))
     assert selection.best.step == 1
+
+
+def test_evaluations_before_the_minimum_of_steps_do_not_count():
+    selection = Selection(metric="val_loss", patience=2, min_steps=4)
+    losses = [0.1, 0.2, 0.3, 0.9, 0.8, 0.85, 0.95]
+    assert observe(selection, losses=losses) == [False, False, False, True, True, False, False]
+    assert selection.best.step == 5
+    assert selection.out_of_patience
+
+
+def test_without_validation_the_last_evaluation_is_the_best_whatever_the_minimum():
+    selection = Selection(metric="val_accuracy", min_steps=10)
+    assert selection.observe(evaluation(1))
+    assert selection.best.step == 1
