@@ -141,7 +141,8 @@ def _new_config(overrides: list[Any], hydra: Composer, problems: list[str]) -> C
     selected = {g: str(c) for g, c in composed.hydra.runtime.choices.items() if g in hydra.groups and c is not None}
     experiment = selected.pop("experiment", None)
     # A trainer of the user's is measured by the packaged one: code reads its keys, and no `_target_` lists them.
-    options = selected | ({"trainer": "default"} if "trainer" in selected else {})
+    is_packaged = selected.get("trainer") in (None, *options_of("trainer", config_dir()))
+    options = selected if is_packaged else {**selected, "trainer": "default"}
     reference = plain_settings(hydra.compose([f"{g}={c}" for g, c in options.items()], config_name="config"), {}, [])
     config, typed = plain_settings(composed, reference, problems), sorted({o.key_or_group for o in overrides})
     set_one_length(config, typed, reference)

@@ -39,6 +39,13 @@ RESUME_MAY_CHANGE = (
     "data.download",
     "data.mirror",
     "plugins",
+    "sizes",
+    "replicates",
+    "on_short",
+    "target",
+    "elbow",
+    "validate",
+    "sweep.jobs",
 )
 """What a command that resumes may set anew: length, place and speed, but nothing that defines the run."""
 

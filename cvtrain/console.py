@@ -95,24 +95,33 @@ class Console:
 
     # -------------------------------------------------------------------------------------------- progress of work
 
-    def progress(self, done: int, total: int, what: str) -> None:
-        """Shows how far something has come; on a terminal only."""
+    def progress(self, done: int, total: int, what: str, *, unit: str = "") -> None:
+        """Shows how far something has come; on a terminal only. Large numbers of a unit are shortened, as 1.2M."""
         if not self.is_terminal:
             return
         if self._bar is None or self._bar_name != what:
             self.end_bar()
-            self._start_bar(total, what)
+            self._start_bar(total, what, unit=unit)
         assert self._bar is not None
         self._bar.update(done - self._bar.n)
         if done >= total:
             self.end_bar()
 
-    def _start_bar(self, total: int, what: str, *, done: int = 0) -> None:
+    def _start_bar(self, total: int, what: str, *, done: int = 0, unit: str = "") -> None:
         from tqdm import tqdm
 
         self._bar_name = what
-        shape = "{desc} {percentage:3.0f} % |{bar:30}| {n_fmt} of {total_fmt}, {remaining} left"
-        self._bar = tqdm(total=total, initial=done, desc=what, bar_format=shape, leave=False, dynamic_ncols=True)
+        shape = "{desc} {percentage:3.0f} % |{bar:30}| {n_fmt} of {total_fmt}{unit}, {remaining} left"
+        self._bar = tqdm(
+            total=total,
+            initial=done,
+            desc=what,
+            bar_format=shape,
+            leave=False,
+            dynamic_ncols=True,
+            unit=f" {unit}" if unit else "",
+            unit_scale=bool(unit),
+        )
 
     def end_bar(self) -> None:
         """Takes the bar away."""
@@ -164,6 +173,38 @@ class Console:
             f"epoch {epoch}  step {step}  train {cells['train']}{val}"
             f"  lr {cells['lr']:<8}  {cells['time']:>6}  {cells['speed']} images/s"
         )
+
+
+class SilentConsole(Console):
+    """Prints nothing: for one training of many, whose caller tells of it.
+
+    Args:
+        log: Takes every line.
+        on_step: Takes the number of each step.
+
+    Attributes:
+        warnings: What there was to warn of.
+    """
+
+    def __init__(self, log: Callable[[str], None], *, on_step: Callable[[int], None]) -> None:
+        super().__init__(log)
+        self.is_terminal = False
+        self.on_step = on_step
+        self.warnings: list[str] = []
+
+    def say(self, line: str = "", *, always: bool = False) -> None:
+        """Logs a line."""
+        if line:
+            self.log(printable(line))
+
+    def warn(self, line: str) -> None:
+        """Keeps a warning."""
+        self.warnings.append(line)
+        super().warn(line)
+
+    def step(self, step: int) -> None:
+        """Passes the number of a step on."""
+        self.on_step(step)
 
 
 def _blocks(cells: Sequence[Sequence[str]], *, width: int) -> list[list[int]]:

@@ -112,11 +112,25 @@ class RunDir:
         return cls._begin(path, missing)
 
     @classmethod
+    def open_at(cls, path: Path) -> RunDir:
+        """Makes the folder of a job, or opens it again as an earlier process left it, however early that ended.
+
+        Raises:
+            ConfigError: Another process is at work in it.
+            OutputError: It cannot be made.
+        """
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _not_writable(path.parent, error) from None
+        return cls._begin(path, [])
+
+    @classmethod
     def _begin(cls, path: Path, missing: list[Path]) -> RunDir:
         run_dir = cls(path)
         run_dir._made_for_it = missing
         try:
-            run_dir.checkpoint_dir.mkdir()
+            run_dir.checkpoint_dir.mkdir(exist_ok=True)
         except OSError as error:
             raise _not_writable(path.parent, error) from None
         run_dir._take_lock()

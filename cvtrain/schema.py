@@ -135,7 +135,11 @@ def cross_checks(settings: Settings) -> list[str]:
     optimizer, scheduler = _node(settings, "optimizer"), _node(settings, "scheduler")
     patience = _node(settings, "trainer.early_stopping").get("patience")
     problems = []
-    if "epochs" in trainer and trainer["epochs"] is None and trainer.get("steps") is None:
+    if settings.get("task") == "sample_size_sweep":
+        problems += _sample_size_problems(settings)
+    elif "evaluate_every" in trainer and trainer["evaluate_every"] is None:
+        problems.append("trainer=sample_size is for task=sample_size_sweep alone")
+    elif "epochs" in trainer and trainer["epochs"] is None and trainer.get("steps") is None:
         problems.append("trainer.epochs and trainer.steps are both null: set one of them")
     if trainer.get("epochs") is not None and trainer.get("steps") is not None:
         problems.append("trainer.epochs and trainer.steps are both set: choose one")
@@ -166,11 +170,30 @@ def cross_checks(settings: Settings) -> list[str]:
     return problems
 
 
+def _sample_size_problems(settings: Settings) -> list[str]:
+    """What is wrong between the settings of a sample-size sweep."""
+    sizes, replicates, budget = settings.get("sizes"), settings.get("replicates"), _node(settings, "budget")
+    problems = []
+    if isinstance(replicates, list) and (not isinstance(sizes, list) or len(sizes) != len(replicates)):
+        problems.append(f"replicates={shown(replicates)}: a list needs sizes=[...] of the same length")
+    if isinstance(sizes, list) and len(set(map(str, sizes))) < len(sizes):
+        problems.append(f"sizes={shown(sizes)}: a size stands there twice")
+    low, high = budget.get("min_steps"), budget.get("max_steps")
+    if COUNT.problem(low) is None and COUNT.problem(high) is None and low > high:
+        problems.append(f"budget.min_steps={low} is more than budget.max_steps={high}")
+    if _node(settings, "data").get("val_fraction") == 0:
+        problems.append("task=sample_size_sweep needs images to validate: data.val_fraction is 0")
+    return problems
+
+
 def idle_settings(settings: Settings, typed: Collection[str]) -> list[str]:
     """Typed settings that cannot take effect, because another setting has switched off what they tune."""
     stopping, augment = _node(settings, "trainer.early_stopping"), _node(settings, "augment")
     problems = []
-    if "trainer.early_stopping.min_epochs" in typed and stopping.get("patience") is None:
+    is_sweep = settings.get("task") == "sample_size_sweep"
+    if is_sweep and settings.get("protocol") == "posts":
+        problems += [f"{key} has no effect with protocol=posts" for key in typed if key.startswith("budget.")]
+    if not is_sweep and "trainer.early_stopping.min_epochs" in typed and stopping.get("patience") is None:
         problems.append("trainer.early_stopping.min_epochs has no effect without trainer.early_stopping.patience")
     if "augment.crop_fill" in typed and augment.get("crop_padding") == 0:
         problems.append("augment.crop_fill has no effect without augment.crop_padding")

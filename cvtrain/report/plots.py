@@ -5,69 +5,21 @@ Knows figures and arrays, neither runs nor models; matplotlib is imported when s
 
 from __future__ import annotations
 
-import contextlib
-import io
 import math
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import cycle, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cvtrain.report.frame import COLORS, MARKERS, drawing
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F")
-"""Distinct for the colour-blind too. Source: Okabe & Ito 2008, "Color Universal Design"; grey for their yellow."""
-
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _GRID = 240
 _MAX_POINTS = 5_000
-_DPI = 100
-_STYLE = {
-    "font.family": "sans-serif",
-    "font.size": 11,
-    "axes.titlesize": 12,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.formatter.useoffset": False,
-    "grid.color": "#E3E3E3",
-    "grid.linewidth": 0.8,
-    "lines.linewidth": 1.8,
-    "legend.frameon": False,
-    "text.parse_math": False,  # a name with two dollar signs is no formula
-}
-
-
-@contextlib.contextmanager
-def _drawing(path: Path, *, width: float, height: float) -> Iterator[Figure]:
-    """A figure in inches that replaces the file `path` in one move when the block ends well."""
-    import logging
-
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it tells of the font caches that it makes
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    temporary = path.with_name(f".{path.name}.tmp")
-    with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of letters that the font lacks
-        figure = Figure(figsize=(width, height), layout="constrained")
-        yield figure
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=_DPI)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            temporary.write_bytes(buffer.getvalue())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
 
 
 def _colors(count: int) -> list[str]:
@@ -97,7 +49,7 @@ def decision_boundary(
         title: Stands above the picture.
     """
     extent = _extent(points)
-    with _drawing(path, width=7.0, height=6.4) as figure:
+    with drawing(path, width=7.0, height=6.4) as figure:
         axes = figure.subplots()
         _regions(axes, extent, probabilities_fn, len(class_names))
         shown = np.arange(len(points))[:: -(-len(points) // _MAX_POINTS)]
@@ -154,7 +106,7 @@ def training_curves(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
             as numbers, as text, or empty where there is none.
     """
     epochs = _column(rows, "epoch")
-    with _drawing(path, width=9.0, height=4.0) as figure:
+    with drawing(path, width=9.0, height=4.0) as figure:
         from matplotlib.ticker import MaxNLocator
 
         loss, accuracy = figure.subplots(1, 2)
@@ -206,7 +158,7 @@ def lr_grid(path: Path, series: Mapping[str, Sequence[tuple[float, float, float]
         title: Stands above the picture.
     """
     scale, unit = (100, " (%)") if "accuracy" in metric else (1, "")
-    with _drawing(path, width=8.0, height=4.8) as figure:
+    with drawing(path, width=8.0, height=4.8) as figure:
         axes = figure.subplots()
         ends = []
         for i, (name, triples) in enumerate(series.items()):

@@ -1,0 +1,1 @@
+"""How many images are enough: the plan, the trainings and the words of a sample-size sweep."""

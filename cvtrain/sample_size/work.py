@@ -1,0 +1,90 @@
+"""The trainings of a sample-size sweep that are still to be done, at the same time where that is faster.
+
+Knows which training comes before which; not what they are for.
+
+On a CPU each training has one thread and a process of its own: on two cores that is 1.5 times the images per second of
+one training after the other with two threads. It has one thread even where cores are left over: sums of several threads
+differ in their last digits, and a table would depend on the cores, and on what was left to do when a sweep was resumed.
+Training several in one program (`torch.func.vmap`) was measured too: 1.0 times the speed of a loop for batches of 10,
+0.75 times for batches of 128.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from cvtrain import workers
+from cvtrain.config import Config
+from cvtrain.data.images import ImageData
+from cvtrain.data.mapped import share
+from cvtrain.engine.device import choose_device
+from cvtrain.engine.runtime import available_cores
+from cvtrain.errors import OutputError
+from cvtrain.sample_size.cell import Study, train_cell
+from cvtrain.sample_size.plan import Cell
+from cvtrain.signals import StopRequest
+
+MAX_JOBS_ON_A_GPU = 4
+"""Each process holds some hundred megabytes of the GPU for itself, and small models gain little beyond this."""
+
+_SHARED = ".shared"
+
+
+def train_all(
+    config: Config,
+    cells: Sequence[Cell],
+    data: ImageData,
+    *,
+    sweep_dir: Path,
+    on_step: Callable[[str, int], None],
+    stop: StopRequest,
+) -> Iterator[workers.WorkResult]:
+    """Trains every cell, the longest first, and yields each as it ends.
+
+    Args:
+        config: Of the sweep.
+        cells: Those that are not done.
+        data: Images of all sizes.
+        sweep_dir: The folder of the sweep.
+        on_step: Takes the name of a cell and the steps it has taken, now and then.
+        stop: Set by a signal.
+
+    Raises:
+        OutputError: The disk is full or not writable.
+        WorkerStartError: No worker process can be begun.
+    """
+    ordered = sorted(cells, key=lambda cell: (-cell.course.num_images, cell.per_class, cell.replicate))
+    slots, items = slots_of(config), [workers.WorkItem(cell.name, cell) for cell in ordered]
+    folder = sweep_dir / _SHARED
+    shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed
+    in_parallel = slots > 1 and len(items) > 1
+    try:
+        shared = share(data, _new(folder)) if in_parallel else data
+        study = Study(config, sweep_dir, shared)
+        yield from workers.run_all(train_cell, items, shared=study, slots=slots, on_message=on_step, stop=stop)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _new(folder: Path) -> Path:
+    try:
+        folder.mkdir()
+    except OSError as error:
+        raise OutputError(f"{folder} could not be made: {error.strerror}") from None
+    return folder
+
+
+def slots_of(config: Config) -> int:
+    """How many trainings may go on at the same time.
+
+    Args:
+        config: Of the sweep.
+    """
+    jobs, kind = config["sweep"]["jobs"], choose_device(config["trainer"]["device"]).type
+    if jobs != "auto":
+        return jobs
+    if kind == "cpu":
+        return available_cores()
+    return min(available_cores(), MAX_JOBS_ON_A_GPU) if kind == "cuda" else 1
