@@ -33,7 +33,7 @@ Examples:
   cvtrain optimizer=adamw trainer.epochs=50 seed=1    any value of any group
   cvtrain resume=outputs/train/digits-lenet/<run>     continue a stopped run, exactly where it was
   cvtrain task=predict checkpoint=<run> input=photos  classify pictures with a trained model
-  cvtrain task=sample_size_sweep model=conv_pool data=cifar10 target=0.8   how many images per class are enough?
+  cvtrain task=sample_size_sweep data=cifar10         how many images per class are enough?
 
 Groups and their options (the default in brackets):
 """

@@ -71,6 +71,7 @@ RULES: dict[str, Rule] = {
     "budget.evaluations": COUNT,
     "budget.patience": COUNT,
     "sweep.jobs": either(choice("auto"), integer(1, 1024)),
+    "sweep.threads": integer(1, 1024),
     # trainer
     "trainer.epochs": optional(_LENGTH),
     "trainer.steps": optional(_LENGTH),

@@ -104,12 +104,13 @@ def test_command_that_fails_ends_the_benchmark_with_its_last_words(benchmark, tm
 def test_benchmark_reads_what_the_textbook_writes(textbook, benchmark, write_images, tmp_path, monkeypatch, capsys):
     write_images(tmp_path, {"train/cat": 10, "train/dog": 10, "test/cat": 3, "test/dog": 3})
     output_path = tmp_path / "result.json"
-    words = ["--sizes", "5,10", "--model", "simple_cnn", "--augment", "none", "--workers", "0"]
+    words = ["--sizes", "5,10", "--model", "simple_cnn", "--augment", "none"]
+    monkeypatch.setattr(textbook, "NUM_WORKERS", (0,))  # starting processes would take seconds
     monkeypatch.setattr(sys, "argv", ["", "--data", str(tmp_path), *words, "--output", str(output_path)])
     textbook.main()
     sweep = benchmark.read_textbook(output_path, seconds=100.0, foreign_cores=0.0)
     assert [size.per_class for size in sweep.sizes] == [5, 10]
     assert [size.images for size in sweep.sizes] == [8 * sweep.sizes[0].epochs, 16 * sweep.sizes[1].epochs]
     assert all(0 < size.epoch_seconds < size.seconds for size in sweep.sizes)
-    assert sum(size.seconds for size in sweep.sizes) < sweep.seconds <= 100
+    assert sum(size.seconds for size in sweep.sizes) < sweep.seconds < 100  # the trials are taken off
     assert "textbook, test: 0 loader processes" in capsys.readouterr().out

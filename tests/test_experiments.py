@@ -25,6 +25,7 @@ MULTI_ARM = {
     "spiral_optimizers",
     "vgg_table",
 }
+OF_SEVERAL_SIZES = {"sample_size_posts"}
 SHORT = (
     "trainer.epochs=null",
     "trainer.steps=1",
@@ -73,7 +74,10 @@ def test_every_experiment_runs(experiment, command, trained):
     more = trained(experiment)
     result = command(*short(experiment), *more, "name=it")
     assert result.code == 0, result.errors
-    (run,) = Path("outputs/train").glob("*/*-it")
+    if experiment in OF_SEVERAL_SIZES:
+        (run,) = Path("outputs/sample_size_sweep").glob("*/*-it/runs/*")
+    else:
+        (run,) = Path("outputs/train").glob("*/*-it")
     card = json.loads((run / "run.json").read_text())
     assert (card["status"], card["steps"]) == ("done", 1)
     assert 0 <= card["test"]["accuracy"] <= 1

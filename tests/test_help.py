@@ -17,10 +17,10 @@ def test_every_group_and_every_option_is_listed():
             assert re.search(rf"\b{re.escape(option)}\b", lines), (group, option)
 
 
-def test_page_has_six_examples_flags_exit_codes_and_fits_a_terminal():
+def test_page_has_seven_examples_flags_exit_codes_and_fits_a_terminal():
     page = help_text(config_dir())
     examples = page.partition("Examples:\n")[2].partition("\n\n")[0].splitlines()
-    assert len(examples) == 6
+    assert len(examples) == 7
     assert all(line.startswith("  cvtrain") for line in examples)
     for word in ("--version", "--cfg job", "--multirun", "--config-dir", "README", "128+N", str(config_dir())):
         assert word in page
@@ -38,7 +38,7 @@ def test_examples_compose(tmp_path):
         if not any("<run>" in word for word in words):
             compose(words)
             composed += 1
-    assert composed == 4
+    assert composed == 5
 
 
 def test_options_are_in_natural_order_and_take_in_the_users(tmp_path):

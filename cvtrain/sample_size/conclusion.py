@@ -17,7 +17,7 @@ from cvtrain.analysis.learning_curve import answers, validation
 from cvtrain.analysis.learning_curve.fit import CurveFit, fit_curve
 from cvtrain.analysis.learning_curve.points import CurvePoint, points_of
 from cvtrain.plain_text import finite
-from cvtrain.report.curve_parts import FittedCurve, MeasuredSizes
+from cvtrain.report.curves import FittedCurve, MeasuredSizes
 from cvtrain.sample_size.table import Row
 
 AHEAD_FACTORS = (2.0, 4.0)

@@ -200,7 +200,8 @@ def check_pair(a: Sweep, b: Sweep) -> None:
     if a.test_counts != b.test_counts:
         why = _both(a, b, _differing(a, b, ("data.max_per_class",)))
         raise ConfigError(
-            f"the two sweeps were tested on {a.num_test:,} and {b.num_test:,} images" + (f" ({why})" if why else ""),
+            f"the two sweeps were tested on different images, {a.num_test:,} and {b.num_test:,}"
+            + (f" ({why})" if why else ""),
             hint="train one of them again with the same test images",
         )
     of_a, of_b = a.split_hashes, b.split_hashes
@@ -240,7 +241,7 @@ def setting_differences(a: Config, b: Config) -> tuple[SettingDifference, ...]:
         words = _word(a, group), _word(b, group)
         if words[0] != words[1]:
             choices.append(SettingDifference(group, *words, is_choice=True))
-        elif True or "posts" not in (a["protocol"], b["protocol"]):  # which has no such budget
+        elif group != "budget" or "posts" not in (a["protocol"], b["protocol"]):  # which has no such budget
             keys += _key_differences(a, b, group)
     return (*choices, *keys)
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cvtrain.report.learning_curve import CurvePlot, SizeMark, TargetMark, learning_curve
+from cvtrain.report.curves import SizeMark
+from cvtrain.report.learning_curve import CurvePlot, TargetMark, learning_curve
 from cvtrain.sample_size import sentences as say
 from cvtrain.sample_size.conclusion import Conclusion, drawn_curve, measured_sizes
 
@@ -25,7 +26,7 @@ def draw(path: Path, conclusion: Conclusion, *, title: str) -> None:
         path,
         CurvePlot(
             title=title,
-            caption=_caption(conclusion),
+            caption=caption_of(conclusion),
             measured=measured_sizes(conclusion.points),
             fit=None if fit is None else drawn_curve(fit),
             chance_accuracy=conclusion.chance_accuracy,
@@ -38,7 +39,8 @@ def draw(path: Path, conclusion: Conclusion, *, title: str) -> None:
     )
 
 
-def _caption(conclusion: Conclusion) -> str:
+def caption_of(conclusion: Conclusion) -> str:
+    """How often each size was trained, on how many images it was tested, and why the curve ends where it does."""
     counts = [point.num_replicates for point in conclusion.points]
     runs = f"{counts[0]}" if min(counts) == max(counts) else f"{max(counts)} to {min(counts)}"
     reason = conclusion.reason or (conclusion.fit and conclusion.fit.refusal)

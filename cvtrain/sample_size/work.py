@@ -3,8 +3,9 @@
 Knows which training comes before which; not what they are for.
 
 On a CPU each training has one thread and a process of its own: on two cores that is 1.5 times the images per second of
-one training after the other with two threads. It has one thread even where cores are left over: sums of several threads
-differ in their last digits, and a table would depend on the cores, and on what was left to do when a sweep was resumed.
+one training after the other with two threads. It has one thread even where cores are left over, unless `sweep.threads`
+says otherwise: sums of several threads differ in their last digits, and a table would depend on the cores, and on what
+was left to do when a sweep was resumed.
 Training several in one program (`torch.func.vmap`) was measured too: 1.0 times the speed of a loop for batches of 10,
 0.75 times for batches of 128.
 """
@@ -56,10 +57,11 @@ def train_all(
         WorkerStartError: No worker process can be begun.
     """
     ordered = sorted(cells, key=lambda cell: (-cell.course.num_images, cell.per_class, cell.replicate))
-    slots, items = slots_of(config), [workers.WorkItem(cell.name, cell) for cell in ordered]
+    threads, slots = config["sweep"]["threads"], slots_of(config)
+    items = [workers.WorkItem(cell.name, cell, slots=threads) for cell in ordered]
     folder = sweep_dir / _SHARED
     shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed
-    in_parallel = slots > 1 and len(items) > 1
+    in_parallel = slots > threads and len(items) > 1
     try:
         shared = share(data, _new(folder)) if in_parallel else data
         study = Study(config, sweep_dir, shared)
@@ -77,14 +79,15 @@ def _new(folder: Path) -> Path:
 
 
 def slots_of(config: Config) -> int:
-    """How many trainings may go on at the same time.
+    """Slots for all trainings at the same time, each of which takes `sweep.threads` of them.
 
     Args:
         config: Of the sweep.
     """
-    jobs, kind = config["sweep"]["jobs"], choose_device(config["trainer"]["device"]).type
+    jobs, threads = config["sweep"]["jobs"], config["sweep"]["threads"]
+    kind = choose_device(config["trainer"]["device"]).type
     if jobs != "auto":
-        return jobs
+        return jobs * threads
     if kind == "cpu":
-        return available_cores()
-    return min(available_cores(), MAX_JOBS_ON_A_GPU) if kind == "cuda" else 1
+        return max(available_cores(), threads)
+    return threads * (min(available_cores(), MAX_JOBS_ON_A_GPU) if kind == "cuda" else 1)

@@ -6,6 +6,7 @@ Reads like a recipe; knows settings, a folder and a console.
 from __future__ import annotations
 
 import contextlib
+import signal
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -34,7 +35,7 @@ from cvtrain.sample_size.progress import Progress
 from cvtrain.sample_size.table import Row, read_row, troubles, write_table
 from cvtrain.sample_size.work import train_all
 from cvtrain.signals import StopRequest, described
-from cvtrain.workers import WorkResult
+from cvtrain.workers import UnexpectedError, WorkResult
 
 
 def run(config: Config) -> float:
@@ -192,7 +193,7 @@ def train(
             rows[cell.name] = row
             write_table(run_dir, list(rows.values()))
             console.say(say.done_line(row, time=duration(row.seconds), progress=f"[{len(rows)}/{len(plan.cells)}]"))
-        elif not isinstance(result.error, InterruptedBySignal):
+        elif stop.signum is None or not isinstance(result.error, InterruptedBySignal):
             code, reason = failure_of(result)
             failures.append((cell.name, code))
             console.warn(say.failed_line(cell, reason))
@@ -212,11 +213,14 @@ def failure_of(result: WorkResult) -> tuple[int, str]:
     error = result.error
     if isinstance(error, CvtrainError):
         return error.exit_code, error.lines()[0]
+    if isinstance(error, UnexpectedError):
+        return 1, first_line(error)
     if error is not None:
         limit = memory_limit_of(error)
         return (limit.exit_code, limit.message) if limit else (1, f"{type(error).__name__}: {first_line(error)}")
     if result.lost is not None and result.lost < 0:
-        return 128 - result.lost, f"its process was ended by {described(-result.lost)}"
+        memory = "; if memory was short: sweep.jobs=1" if result.lost == -signal.SIGKILL else ""
+        return 128 - result.lost, f"its process was ended by {described(-result.lost)}{memory}"
     return 1, f"its process ended with exit code {result.lost}"
 
 

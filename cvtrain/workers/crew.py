@@ -51,9 +51,9 @@ def run_all(
 ) -> Iterator[WorkResult]:
     """Calls a function with every item, as many at a time as there are cores for, and yields results as they come.
 
-    Items start in the given order; one that fits may overtake one that has to wait for more cores. One item, or one
-    core, needs no other process: then all is done in this one, and only what ends a process (`os._exit`, a crash) does
-    more harm than in a worker.
+    Items start in the given order; one that fits may overtake one that has to wait for more cores. Where no two can go
+    on at the same time no other process is needed: then all is done in this one, and only what ends a process
+    (`os._exit`, a crash) does more harm than in a worker.
 
     After a signal nothing more is started. What runs is asked to stop, and its results are still yielded; their
     `InterruptedBySignal` may name the signal that passed the request on, `stop.signum` the one that came. While
@@ -74,7 +74,7 @@ def run_all(
     items = list(items)
     if slots < 1 or any(item.slots < 1 for item in items):
         raise ValueError("work takes at least one slot")
-    if slots == 1 or len(items) <= 1:
+    if len(items) <= 1 or sum(sorted(item.slots for item in items)[:2]) > slots:
         return _run_here(function, items, shared=shared, slots=slots, on_message=on_message, stop=stop)
     return _Crew(function, shared, slots=slots, on_message=on_message, stop=stop).run(items)
 

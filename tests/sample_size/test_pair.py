@@ -178,9 +178,9 @@ def test_one_folder_twice_is_refused_however_it_is_written(write_sweep, tmp_path
         (
             ("data.max_per_class=9",),
             {"test_counts": (9, 9)},
-            r"tested on 50 and 18 images \(data.max_per_class=null and data.max_per_class=9\)",
+            r"tested on different images, 50 and 18 \(data.max_per_class=null and data.max_per_class=9\)",
         ),
-        ((), {"test_counts": (20, 30)}, "tested on 50 and 50 images$"),
+        ((), {"test_counts": (20, 30)}, "tested on different images, 50 and 50$"),
         ((), {"rows": (row_of(30, 0), row_of(40, 0))}, r"no training in common: sizes \[10,20\] and \[30,40\]"),
     ],
 )

@@ -286,13 +286,6 @@ def _no_elbow_reason(fit: CurveFit) -> str | None:
 
 
 def _last_falls_below(sizes: np.ndarray, gained: np.ndarray, gain: float) -> np.ndarray:
-    """(B,), where each row of gains (B, m) falls below `gain` for good; -infinity: always below, infinity: never."""
-    is_below = gained < gain
-    num_below_at_end = np.cumprod(is_below[:, ::-1], axis=1).sum(axis=1)
-    falls = (num_below_at_end > 0) & (num_below_at_end < len(sizes))
-    after = np.where(falls, len(sizes) - num_below_at_end, 1)
-    rows = np.arange(len(gained))
-    start, end = gained[rows, after - 1], gained[rows, after]
-    part = np.where(falls, start - gain, 0.0) / np.where(falls, start - end, 1.0)
-    fallen = sizes[after - 1] * (sizes[after] / sizes[after - 1]) ** part
-    return np.where(falls, fallen, np.where(num_below_at_end == 0, np.inf, -np.inf))
+    """(B,), the size from which each row of gains (B, m) stays below; -infinity: from the first, infinity: nowhere."""
+    num_below_at_end = np.cumprod((gained < gain)[:, ::-1], axis=1).sum(axis=1)
+    return np.concatenate([[-np.inf], sizes[1:], [np.inf]])[len(sizes) - num_below_at_end]
