@@ -42,6 +42,7 @@ class Conclusion:
         ahead: The accuracy of two and four times the largest size.
         gains: What each step between sizes gives.
         validation: How well held-out sizes are predicted, if that was asked.
+        train_accuracy: At the largest size; None where it is no sign of what the model can fit.
     """
 
     points: tuple[CurvePoint, ...]
@@ -54,6 +55,18 @@ class Conclusion:
     ahead: tuple[answers.AheadResult, ...] = ()
     gains: tuple[answers.GainResult, ...] = ()
     validation: validation.ValidationResult | None = None
+    train_accuracy: float | None = None
+
+    @property
+    def is_above_train_accuracy(self) -> bool:
+        """Whether the curve is extended beyond what the model could fit of the images that it was trained on.
+
+        With more images training accuracy falls and test accuracy rises towards the same limit, so what lies above
+        the training accuracy of the largest size is doubtful, however well the curve fits.
+        Source: Cortes et al. 1994, "Learning curves: asymptotic values and rate of convergence", NIPS 6.
+        """
+        ahead = [each.accuracy for each in self.ahead if each.accuracy is not None]
+        return bool(ahead) and self.train_accuracy is not None and max(ahead) > self.train_accuracy
 
 
 def conclude(
@@ -64,6 +77,7 @@ def conclude(
     target: float | None,
     elbow: float,
     validate: bool,
+    trains_to_the_end: bool = False,
 ) -> Conclusion:
     """Fits the curve and asks it everything.
 
@@ -74,6 +88,8 @@ def conclude(
         target: An accuracy, 0..1, or None.
         elbow: The gain per doubling below which more images do not pay.
         validate: Whether to predict the largest sizes from the others.
+        trains_to_the_end: Whether training accuracy shows what the model can fit: neither is training stopped early,
+            nor are images mixed.
     """
     points = points_of([(row.per_class, row.replicate, row.test_accuracy) for row in rows])
     if len(points) < 2:
@@ -92,7 +108,13 @@ def conclude(
         validation=validation.hold_out(points, chance_accuracy=chance_accuracy, num_test=num_test)
         if validate
         else None,
+        train_accuracy=_train_accuracy(rows) if trains_to_the_end else None,
     )
+
+
+def _train_accuracy(rows: Sequence[Row]) -> float:
+    largest = max(row.per_class for row in rows)
+    return float(np.mean([row.train_accuracy for row in rows if row.per_class == largest]))
 
 
 def json_text(conclusion: Conclusion) -> str:
@@ -100,6 +122,7 @@ def json_text(conclusion: Conclusion) -> str:
     plain: dict[str, Any] = {
         "chance_accuracy": conclusion.chance_accuracy,
         "num_test": conclusion.num_test,
+        "train_accuracy": conclusion.train_accuracy,
         "points": [
             {**asdict(mean_interval(list(point.accuracies.values()))), **asdict(point)} for point in conclusion.points
         ],

@@ -149,8 +149,8 @@ def target_sentence(result: TargetResult) -> str:
     if result.per_class is None:
         return f"{goal}: not reachable with this model and these settings; {there}"
     words = {"extrapolated": " (an extrapolation)", "far": " (a far extrapolation: do not plan with it)"}
-    sure = f"{result.sure_per_class:,} to be 95 % sure" if result.sure_per_class else f"never 95 % sure: {there}"
-    size = f"{result.per_class:,} images per class {_sizes(result.low, result.high)}"
+    sure = f"{rounded(result.sure_per_class)} to be 95 % sure" if result.sure_per_class else f"never 95 % sure: {there}"
+    size = f"{rounded(result.per_class)} images per class {_sizes(result.low, result.high)}"
     return f"{goal}: {size}{words.get(result.status, '')}; {sure}"
 
 
@@ -162,7 +162,12 @@ def _accuracy(result: AheadResult) -> str:
 
 
 def _sizes(low: int | None, high: int | None) -> str:
-    return f"[{'fewer' if low is None else f'{low:,}'}, {'no upper end' if high is None else f'{high:,}'}]"
+    return f"[{'fewer' if low is None else rounded(low)}, {'no upper end' if high is None else rounded(high)}]"
+
+
+def rounded(per_class: int) -> str:
+    """`24,500` for 24,515: three digits of a size that is read from a curve."""
+    return f"{int(float(f'{per_class:.3g}')):,}"
 
 
 def elbow_sentence(result: ElbowResult) -> str:
@@ -178,7 +183,7 @@ def elbow_sentence(result: ElbowResult) -> str:
         return f"no elbow within the measured sizes: the last doubling still gains {gain} or more (on average {mean})"
     if result.status == "before":
         return f"the elbow lies before the smallest size: no doubling gains {gain} (on average {mean})"
-    place = f"{result.per_class:,} images per class {_sizes(result.low, result.high)}"
+    place = f"{rounded(result.per_class)} images per class {_sizes(result.low, result.high)}"
     return f"elbow at {place}: beyond it twice as many gain less than {gain} (on average {mean})"
 
 
@@ -227,6 +232,12 @@ def answer_sentences(conclusion: Conclusion) -> list[str]:
         lines.append(f"no look ahead: {conclusion.fit.refusal}")
     else:
         lines += [ahead_sentence(each) for each in conclusion.ahead]
+    if conclusion.is_above_train_accuracy and conclusion.train_accuracy is not None:
+        limit = f"{percent(conclusion.train_accuracy)} %"
+        lines.append(
+            f"caution: at the largest size {limit} of the training images are right, so more than {limit} is doubtful"
+            " however many images there are: a larger model, or longer training, may gain more"
+        )
     if conclusion.validation is not None:
         lines.append(validation_sentence(conclusion.validation))
     return lines + [f"note: {note}" for note in conclusion.fit.notes]

@@ -37,6 +37,9 @@ from cvtrain.sample_size.work import train_all
 from cvtrain.signals import StopRequest, described
 from cvtrain.workers import UnexpectedError, WorkResult
 
+_MIXED = ("mixup", "cutmix")
+"""Augmentations after which training images have two labels, and training accuracy no meaning."""
+
 
 def run(config: Config) -> float:
     """Runs or continues a sweep.
@@ -111,6 +114,7 @@ def sweep(config: Config, run_dir: RunDir, card: dict[str, Any], stop: StopReque
         target=config["target"],
         elbow=config["elbow"],
         validate=config["validate"],
+        trains_to_the_end=config["protocol"] == "robust" and not any(config["augment"].get(k) for k in _MIXED),
     )
     run_dir.write_text(run_dir.path / "learning_curve.json", json_text(conclusion))
     if rows:

@@ -1,6 +1,7 @@
 """From rows to answers: what is asked is answered, what cannot be answered is said, and JSON stays JSON."""
 
 import json
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -119,3 +120,24 @@ def test_measured_sizes_have_an_interval_only_where_there_are_runs_enough():
     sizes = measured_sizes(single.points)
     assert list(sizes.per_class) == [10, 20, 50]
     assert [low is None for low in sizes.low] == [high is None for high in sizes.high] == [False, False, True]
+
+
+def with_train_accuracy(rows, accuracy):
+    return [replace(row, train_accuracy=accuracy) for row in rows]
+
+
+@pytest.mark.parametrize(("train_accuracy", "is_doubtful"), [(0.8, True), (0.99, False)])
+def test_a_curve_above_what_the_model_fits_is_doubted(train_accuracy, is_doubtful):
+    conclusion = concluded(with_train_accuracy(rows_of(), train_accuracy), trains_to_the_end=True)
+    cautions = [sentence for sentence in answer_sentences(conclusion) if sentence.startswith("caution: ")]
+    assert conclusion.is_above_train_accuracy == is_doubtful
+    assert len(cautions) == is_doubtful
+    if is_doubtful:
+        assert "at the largest size 80.0 % of the training images are right" in cautions[0]
+    assert strict(json_text(conclusion))["train_accuracy"] == pytest.approx(train_accuracy)
+
+
+def test_training_accuracy_says_nothing_where_training_was_cut_short():
+    conclusion = concluded(with_train_accuracy(rows_of(), 0.5))
+    assert conclusion.train_accuracy is None
+    assert not conclusion.is_above_train_accuracy

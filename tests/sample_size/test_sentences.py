@@ -165,3 +165,8 @@ def test_troubles_are_counted_by_size():
         "2 trainings with 10 images per class learnt nothing: not learning: a",
         "1 training with 1,000 images per class learnt nothing: not learning: c",
     ]
+
+
+@pytest.mark.parametrize(("size", "words"), [(24_515, "24,500"), (999, "999"), (1_004, "1,000"), (7, "7")])
+def test_sizes_read_from_a_curve_have_three_digits(size, words):
+    assert say.rounded(size) == words

@@ -313,7 +313,7 @@ def test_failed_trainings_are_told_at_once_and_the_curve_is_made_of_the_others(s
     assert strict_json(folder / "run.json")["status"] == "done"
 
 
-def test_sweep_that_diverges_everywhere_ends_in_words(sweep):
+def test_sweep_that_diverges_everywhere_ends_in_words_and_can_be_tried_again(sweep, command):
     result, folder = sweep("optimizer=sgd", "optimizer.lr=1e30", "scheduler=constant", "budget.scale_lr=false")
     assert result.code == 5
     assert result.out.count("failed: diverged: the loss is not a finite number at step") == 4
@@ -322,21 +322,15 @@ def test_sweep_that_diverges_everywhere_ends_in_words(sweep):
     assert (folder / "sample_size.csv").read_text() == HEADER + "\n"
     assert strict_json(folder / "learning_curve.json")["points"] == []
     assert "drawn" not in result.out
-
-
-def test_resume_tries_a_diverged_training_again(sweep, command):
-    _, folder = sweep("optimizer=sgd", "optimizer.lr=1e30", "scheduler=constant", "budget.scale_lr=false")
     before = traces(folder)
-    result = command(f"resume={folder}")
-    assert result.code == 5
-    assert result.out.count("failed: diverged") == 4
+    again = command(f"resume={folder}", "sizes=[4]")
+    assert (again.code, again.out.count("failed: diverged")) == (5, 2)
     assert traces(folder) != before
 
 
 @pytest.mark.parametrize(
     "words",
     [
-        ["sizes=[4]"],
         ["sizes=[4]", "replicates=1"],
         ["sizes=[2,3]", "replicates=1"],
         ["sizes=[4,8]", "data=synthetic", "data.num_classes=2", "data.per_class=20", "data.image_size=16"],
