@@ -11,7 +11,7 @@ from cvtrain.analysis.comparison import MeanResult, pairs_needed
 from cvtrain.analysis.learning_curve.equivalence import CrossingResult, EquivalenceResult
 from cvtrain.sample_size.pair import SettingDifference, Sweep
 from cvtrain.sample_size.pair_conclusion import ALPHA, ComparedSize, PairConclusion, Verdict
-from cvtrain.sample_size.sentences import percent, points
+from cvtrain.sample_size.sentences import percent, points, rounded
 
 LEGEND = (
     "brackets: 95 % intervals of differences and crossings, 90 % of numbers of images;"
@@ -144,7 +144,7 @@ def _too_few(sizes: Sequence[ComparedSize], *, num_sizes: int) -> str:
 
 
 def lead_sentence(conclusion: PairConclusion) -> str:
-    """Who is ahead from where to where, by the fitted curves."""
+    """Who is ahead from where to where, by the sizes that both have."""
     found = conclusion.curves.crossings
     if not conclusion.has_spread:
         return "who is ahead cannot be told: single trainings do not show how far they scatter"
@@ -154,7 +154,7 @@ def lead_sentence(conclusion: PairConclusion) -> str:
         return _crossings(found.crossings, conclusion.names)
     span = f"from {found.from_per_class:,} to {found.to_per_class:,} images per class"
     if conclusion.leader:
-        return f"no crossing {span}: by the fitted curves {conclusion.leader} is ahead throughout"
+        return f"no crossing {span}: by the common sizes {conclusion.leader} is ahead throughout"
     share = f"{100 * found.share_passed_on:.0f} % of the plausible pairs of curves begin and end with another leader"
     return f"whether the curves cross {span} cannot be told: {share}"
 
@@ -163,9 +163,9 @@ def _crossings(crossings: Sequence[CrossingResult], names: tuple[str, str]) -> s
     """`lenet is ahead up to 180 images per class [120, 260], resnet18 beyond`."""
     words = []
     for each in crossings:
-        place = f"up to {each.per_class:,} images per class [{each.low:,}, {each.high:,}]"
+        place = f"up to {rounded(each.per_class)} images per class [{rounded(each.low)}, {rounded(each.high)}]"
         words.append(f"{names['AB'.index(each.ahead_before)]} is ahead {place}")
-    return f"by the fitted curves {', '.join(words)}, {names['AB'.index(crossings[-1].ahead_after)]} beyond"
+    return f"by the common sizes {', '.join(words)}, {names['AB'.index(crossings[-1].ahead_after)]} beyond"
 
 
 def equivalence_sentence(result: EquivalenceResult, names: tuple[str, str]) -> str:
@@ -178,11 +178,11 @@ def equivalence_sentence(result: EquivalenceResult, names: tuple[str, str]) -> s
         than = f"more than {result.limit_per_class:,}" if is_more else f"fewer than {result.smallest_per_class:,}"
         return f"{given} {than}" + (f" {ends}" if (result.low if is_more else result.high) is not None else "")
     words = " (an extrapolation)" if result.status == "extrapolated" else ""
-    return f"{given} {result.b_per_class:,} {ends}{words}; {_ratio(result.ratio)} times as many"
+    return f"{given} {rounded(result.b_per_class)} {ends}{words}; {_ratio(result.ratio)} times as many"
 
 
 def _end(size: int | None, word: str) -> str:
-    return word if size is None else f"{size:,}"
+    return word if size is None else rounded(size)
 
 
 def _ratio(ratio: float) -> str:

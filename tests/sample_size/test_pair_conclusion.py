@@ -92,7 +92,7 @@ def test_crossing_is_found_and_said(crossing):
     assert conclusion.leader is None
     words = say.lead_sentence(conclusion)
     assert words == (
-        f"by the fitted curves lenet is ahead up to {found.per_class} images per class [{found.low}, {found.high}],"
+        f"by the common sizes lenet is ahead up to {found.per_class} images per class [{found.low}, {found.high}],"
         " conv_pool beyond"
     )
 
@@ -131,7 +131,7 @@ def test_one_that_is_ahead_throughout_is_said_to_be():
     conclusion = compare_pair(a, b, seed=0)
     assert conclusion.leader == "conv_pool"
     assert say.lead_sentence(conclusion) == (
-        "no crossing from 10 to 500 images per class: by the fitted curves conv_pool is ahead throughout"
+        "no crossing from 10 to 500 images per class: by the common sizes conv_pool is ahead throughout"
     )
     assert compare_pair(b, a, seed=0).leader == "conv_pool"
 
@@ -258,7 +258,7 @@ def test_lead_that_comes_back_is_told_in_order(crossing):
     crossings = replace(conclusion.curves.crossings, crossings=twice)
     said = say.lead_sentence(replace(conclusion, curves=replace(conclusion.curves, crossings=crossings)))
     assert said == (
-        "by the fitted curves lenet is ahead up to 1,180 images per class [1,020, 1,260],"
+        "by the common sizes lenet is ahead up to 1,180 images per class [1,020, 1,260],"
         " conv_pool is ahead up to 1,900 images per class [1,700, 2,200], lenet beyond"
     )
 
