@@ -12,6 +12,7 @@ from typing import Any
 
 from cvtrain import schema
 from cvtrain.config import RESUME_MAY_CHANGE, TRAINED_GROUPS, Config, load_config
+from cvtrain.errors import CheckpointError
 from cvtrain.suggestions import unknown_key
 
 
@@ -69,7 +70,13 @@ def trained_config(checkpoint: Path) -> Config:
     folders = (path, path.parent) if path.is_dir() else (path.parent.parent, path.parent)
     for folder in folders:
         if (folder / "config.yaml").is_file():
-            return load_config(folder)
+            config = load_config(folder)
+            if config["task"] == "sample_size_sweep":
+                raise CheckpointError(
+                    f"checkpoint={checkpoint}: {folder} is a sample-size sweep, and names no trained model",
+                    hint=f"with keep_models=true each training keeps one: checkpoint={folder}/runs/n00010-r00",
+                )
+            return config
     from cvtrain.classifier import find_checkpoint  # a lone file explains itself, but torch is needed to read it
 
     return find_checkpoint(path).state["config"]

@@ -74,7 +74,7 @@ def recorded(run_dir: RunDir, card: dict[str, Any], *, discard_if_config_is_wron
         raise
     except Interruption as interruption:
         error = interruption.error
-        if card["task"] == "train":
+        if card["task"] in ("train", "sample_size_sweep"):
             error.hint = f"continue with: cvtrain resume={run_dir.path}"
         _write_failure(run_dir, card, error, error.exit_code)
         raise

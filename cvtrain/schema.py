@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
-from cvtrain.rules import COUNT, Rule, of_default, optional
+from cvtrain.rules import COUNT, Rule, is_number, of_default, optional
 from cvtrain.ruleset import RULES
 from cvtrain.suggestions import unknown_key
 
@@ -181,8 +181,13 @@ def _sample_size_problems(settings: Settings) -> list[str]:
     low, high = budget.get("min_steps"), budget.get("max_steps")
     if COUNT.problem(low) is None and COUNT.problem(high) is None and low > high:
         problems.append(f"budget.min_steps={low} is more than budget.max_steps={high}")
-    if _node(settings, "data").get("val_fraction") == 0:
+    if sizes == []:
+        problems.append("sizes=[]: name a size at least, such as sizes=[10,100,1000]")
+    fraction = _node(settings, "data").get("val_fraction")
+    if fraction == 0:
         problems.append("task=sample_size_sweep needs images to validate: data.val_fraction is 0")
+    elif is_number(fraction) and 0.5 < fraction <= 1:
+        problems.append(f"data.val_fraction={fraction}: at most half of a subset can validate")
     return problems
 
 

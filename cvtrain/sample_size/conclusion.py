@@ -6,6 +6,7 @@ Knows figures; neither how they were trained nor how anything is worded.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -112,9 +113,10 @@ def conclude(
     )
 
 
-def _train_accuracy(rows: Sequence[Row]) -> float:
+def _train_accuracy(rows: Sequence[Row]) -> float | None:
     largest = max(row.per_class for row in rows)
-    return float(np.mean([row.train_accuracy for row in rows if row.per_class == largest]))
+    found = float(np.mean([row.train_accuracy for row in rows if row.per_class == largest]))
+    return found if math.isfinite(found) else None
 
 
 def json_text(conclusion: Conclusion) -> str:

@@ -93,8 +93,11 @@ def troubles(plan: Plan, sweep_dir: Path) -> dict[int, list[str]]:
 
 
 def _train_accuracy(run_dir: RunDir, step: int) -> float:
-    rows = (row for row in run_dir.read_metrics() if row["step"] == str(step))
-    return next((float(row["train_accuracy"]) for row in rows), math.nan)
+    try:
+        rows = (row for row in run_dir.read_metrics() if row["step"] == str(step))
+        return next((float(row["train_accuracy"]) for row in rows), math.nan)
+    except OSError:  # somebody has removed the file: all other figures are on the card
+        return math.nan
 
 
 def write_table(run_dir: RunDir, rows: Sequence[Row]) -> None:

@@ -61,7 +61,7 @@ def train_all(
     items = [workers.WorkItem(cell.name, cell, slots=threads) for cell in ordered]
     folder = sweep_dir / _SHARED
     shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed
-    in_parallel = slots > threads and len(items) > 1
+    in_parallel = slots >= 2 * threads and len(items) > 1  # as `run_all` has it: else all is done in this process
     try:
         shared = share(data, _new(folder)) if in_parallel else data
         study = Study(config, sweep_dir, shared)

@@ -15,6 +15,7 @@ from cvtrain.config import Config, load_config, save_text
 from cvtrain.console import Console, duration, percent
 from cvtrain.drawings import draw
 from cvtrain.engine.checkpoint import Loaded, load_newest, remove_leftovers
+from cvtrain.errors import ConfigError
 from cvtrain.fit import Run
 from cvtrain.init_from import read_start
 from cvtrain.outputs import RunDir
@@ -54,6 +55,12 @@ def resume(config: Config) -> float | None:
     """An earlier run in its own folder, in which nothing is written before it is known that the run can go on."""
     run_dir = RunDir.reopen(Path(config["resume"]))
     with contextlib.closing(run_dir), StopRequest() as stop:
+        if "per_class" in run_dir.read_card():
+            sweep = run_dir.path.parent.parent
+            raise ConfigError(
+                f"{run_dir.path} is one training of a sample-size sweep",
+                hint=f"continue the sweep: cvtrain resume={sweep}",
+            )
         if is_finished(run_dir, config):
             return say_finished(run_dir, config)
         run_dir.remove_leftovers()

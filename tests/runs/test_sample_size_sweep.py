@@ -147,6 +147,23 @@ def test_disk_that_stays_full_ends_with_exit_code_4_and_words(server, quick, tmp
     assert end_of(folder) == end_of(undisturbed)
 
 
+def test_signal_at_calls_that_write_stops_the_sweep_with_the_command_that_goes_on(server, quick, tmp_path):
+    whole, undisturbed = quick
+    num_calls = len(whole.calls)
+    for number in (num_calls // 2, *range(num_calls - 8, num_calls, 2)):  # in a training, and when all are done
+        cwd = tmp_path / str(number)
+        ended = server(QUICK, cwd=cwd, kind="SIGTERM", first=number, last=number)
+        folder = folder_of(cwd)
+        assert "Traceback" not in ended.stderr
+        if ended.code == 143 and folder is not None and (folder / "config.yaml").exists():
+            assert f"continue with: cvtrain resume={folder.relative_to(cwd)}" in ended.stderr, whole.calls[number - 1]
+            assert server([f"resume={folder}"], cwd=cwd).code == 0
+        elif ended.code:
+            assert ended.code == 143
+            continue
+        assert end_of(folder) == end_of(undisturbed), number
+
+
 # ------------------------------------------------------------------------------------------ at any moment
 
 

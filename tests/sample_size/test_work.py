@@ -93,7 +93,7 @@ def test_as_many_at_a_time_as_wanted_or_as_there_are_cores():
 
 
 def test_a_training_has_one_thread_whatever_else_there_is_to_do(trained, tmp_path):
-    plan, _ = trained("sweep.jobs=1", "sizes=[4]", "replicates=1")  # all cores would be free for it
+    plan, _ = trained("sizes=[4]", "replicates=1")  # all cores are free for it
     card = json.loads((plan.cells[0].folder(tmp_path) / "run.json").read_text())
     assert card["device"] == "cpu (1 threads)"
 

@@ -358,6 +358,8 @@ def test_smallest_sweeps_end_in_words(words, sweep):
         ("sizes=[10 20]", "a list of whole numbers >= 2, such as [10,100,1000]"),
         ("sizes=[1,2]", "whole numbers >= 2"),
         ("sizes=[10,10]", "a size stands there twice"),
+        ("sizes=[]", "sizes=[]: name a size at least, such as sizes=[10,100,1000]"),
+        ("data.val_fraction=0.7", "data.val_fraction=0.7: at most half of a subset can validate"),
         ("replicates=0", "replicates=0: must be auto or a whole number >= 1"),
         ("replicates=[1,2]", "a list needs sizes=[...] of the same length"),
         ("target=95", "target=95: must be an accuracy above 0 and below 1"),
@@ -394,6 +396,24 @@ def test_a_training_is_not_resumed_with_sizes(command, tmp_path):
     result = command(f"resume={folder}", "sizes=[4,8]")
     assert result.code == 2
     assert "unknown key sizes" in result.errors[0]
+
+
+@pytest.mark.parametrize("more", [[], ["trainer.steps=30"]])
+def test_one_training_of_a_sweep_is_not_resumed_alone(more, started, command):
+    before = traces(started)
+    result = command(f"resume={started}/runs/n00004-r00", *more)
+    assert result.code == 2
+    assert "n00004-r00 is one training of a sample-size sweep" in result.errors[0]
+    assert result.errors[1] == f"  continue the sweep: cvtrain resume={started}"
+    assert traces(started) == before, "on all the images it would not be that training any more"
+
+
+@pytest.mark.parametrize("folder", ["", "/runs/n00004-r99"])
+def test_sweep_is_no_checkpoint(folder, started, command):
+    result = command("task=evaluate", f"checkpoint={started}{folder}")
+    assert result.code == 4
+    assert "is a sample-size sweep, and names no trained model" in result.errors[0]
+    assert "keep_models=true" in result.errors[1]
 
 
 def test_multirun_makes_a_sweep_of_each_model(command, tmp_path):
