@@ -13,6 +13,9 @@ from cvtrain.sample_size.pair import SettingDifference, Sweep
 from cvtrain.sample_size.pair_conclusion import ALPHA, ComparedSize, PairConclusion, Verdict
 from cvtrain.sample_size.sentences import percent, points, rounded
 
+FEW = 0.05
+"""Share of the plausible pairs of curves below which nothing speaks for a crossing."""
+
 LEGEND = (
     "brackets: 95 % intervals of differences and crossings, 90 % of numbers of images;"
     " p (Holm): adjusted for all sizes of the table"
@@ -155,6 +158,9 @@ def lead_sentence(conclusion: PairConclusion) -> str:
     span = f"from {found.from_per_class:,} to {found.to_per_class:,} images per class"
     if conclusion.leader:
         return f"no crossing {span}: by the common sizes {conclusion.leader} is ahead throughout"
+    if found.share_passed_on < FEW:
+        same = f"{100 * (1 - found.share_passed_on):.0f} % of the plausible pairs of curves"
+        return f"no sign of a crossing {span}: {same} begin and end with the same leader"
     share = f"{100 * found.share_passed_on:.0f} % of the plausible pairs of curves begin and end with another leader"
     return f"whether the curves cross {span} cannot be told: {share}"
 
