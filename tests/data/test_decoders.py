@@ -41,9 +41,10 @@ def children_of(pid):
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
             state, parent = path.read_text().rpartition(")")[2].split()[:2]
+            is_tracker = b"resource_tracker" in (path.parent / "cmdline").read_bytes()  # Python's own, one for all
         except OSError:
             continue
-        if int(parent) == pid and state != "Z":
+        if int(parent) == pid and state != "Z" and not is_tracker:
             found.append(int(path.parent.name))
     return found
 
