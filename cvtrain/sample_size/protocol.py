@@ -117,12 +117,17 @@ def _armed_from(config: Config, total_steps: int, steps_per_epoch: int) -> int:
     Measured with one_cycle on 50 CIFAR-10 images per class: the validation loss is lowest after 150 of 2,000 steps,
     where the accuracy is 11 points below that of the end.
     """
-    schedule = build.schedule(config, total_steps=total_steps, steps_per_epoch=steps_per_epoch)
-    factors = [schedule.factor(step) for step in range(total_steps)]
+    factors = _rate_factors(config, total_steps, steps_per_epoch)
     low = LOW_RATE * max(factors)
     num_low = next((i for i, factor in enumerate(reversed(factors)) if factor > low), 0)
     came_down = total_steps - num_low if num_low else 0  # a rate that never comes down is waited for by no one
     return min(max(config["budget"]["min_steps"], came_down), total_steps)
+
+
+def _rate_factors(config: Config, total_steps: int, steps_per_epoch: int) -> list[float]:
+    """The factor of the learning rate at each step."""
+    schedule = build.schedule(config, total_steps=total_steps, steps_per_epoch=steps_per_epoch)
+    return [schedule.factor(step) for step in range(total_steps)]
 
 
 def training_config(config: Config, course: Course, *, seed: int) -> Config:
@@ -162,8 +167,7 @@ def schedule_problem(config: Config, course: Course) -> str | None:
     """What is wrong with a schedule that early stopping ends before it has begun; None where nothing is."""
     if config["protocol"] != "posts":
         return None
-    schedule = build.schedule(config, total_steps=course.total_steps, steps_per_epoch=course.steps_per_epoch)
-    factors = [schedule.factor(step) for step in range(course.total_steps)]
+    factors = _rate_factors(config, course.total_steps, course.steps_per_epoch)
     if max(factors[: EARLY_EPOCHS * course.steps_per_epoch]) > 0.5 * max(factors):
         return None
     return (
