@@ -5,9 +5,11 @@ Knows nothing of training.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
+from collections.abc import Iterator
 from types import FrameType, TracebackType
 
 from cvtrain.errors import InterruptedBySignal
@@ -15,6 +17,9 @@ from cvtrain.errors import InterruptedBySignal
 SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2") if hasattr(signal, name)
 )
+
+
+_HANG_UP = getattr(signal, "SIGHUP", None)
 
 
 class Interruption(BaseException):
@@ -32,6 +37,16 @@ class Interruption(BaseException):
 def described(signum: int) -> str:
     """`signal 15 (SIGTERM)`, and so on."""
     return f"signal {signum} ({signal.Signals(signum).name})"
+
+
+@contextlib.contextmanager
+def signal_mask(how: int) -> Iterator[None]:
+    """Blocks the signals of a `StopRequest`, or lets them in, for this thread and all that begins in it."""
+    before = signal.pthread_sigmask(how, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class StopRequest:
@@ -54,6 +69,8 @@ class StopRequest:
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():  # Python lets no other thread set handlers
             for number in SIGNALS:
+                if number == _HANG_UP and signal.getsignal(number) is signal.SIG_IGN:
+                    continue  # whoever typed `nohup` wants it so
                 self._before[number] = signal.signal(number, self._receive)
             self._watch = _Watch()
         return self

@@ -28,7 +28,7 @@ def outcome(call: Callable[[], Any], *, num_threads: int, stop: StopRequest) -> 
             stop.listening = False
             if stop.signum is not None:
                 raise Interruption(stop.signum)
-            with _threads(num_threads):
+            with limited_threads(num_threads):
                 return call(), None
         except Exception as error:
             return None, error
@@ -53,7 +53,7 @@ def unbroken(action: Callable[[], Any], *, stop: StopRequest) -> None:
 
 
 @contextlib.contextmanager
-def _threads(count: int) -> Iterator[None]:
+def limited_threads(count: int) -> Iterator[None]:
     """Limits the threads of torch, loaded already or not, and of libraries that ask OpenMP."""
     variable, torch = os.environ.get("OMP_NUM_THREADS"), sys.modules.get("torch")
     before = torch.get_num_threads() if torch else 0

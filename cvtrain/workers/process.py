@@ -12,14 +12,13 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from cvtrain.engine import runtime
 from cvtrain.errors import InterruptedBySignal
-from cvtrain.signals import SIGNALS, StopRequest
+from cvtrain.signals import StopRequest, signal_mask
 from cvtrain.workers.call import outcome, unbroken
 from cvtrain.workers.items import UnexpectedError, WorkerStartError, WorkItem, in_words, kind_and_text, parts_of
 
@@ -37,7 +36,7 @@ class Worker:
                 target=_work, args=(there, num_threads, multiprocessing.get_start_method()), daemon=False
             )
             resource_tracker.ensure_running()  # which would let signals in again, were it begun with the process
-            with there, _signal_mask(signal.SIG_BLOCK):
+            with there, signal_mask(signal.SIG_BLOCK):
                 self.process.start()
         except OSError as error:
             raise WorkerStartError(f"no worker process can be begun: {error}") from None
@@ -81,16 +80,6 @@ class Worker:
         return exit_code
 
 
-@contextlib.contextmanager
-def _signal_mask(how: int) -> Iterator[None]:
-    """Blocks the signals of a `StopRequest`, or lets them in, for this thread and all that begins in it."""
-    before = signal.pthread_sigmask(how, SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
 # ------------------------------------------------------------------------------------------------ in the new process
 
 
@@ -102,7 +91,7 @@ def _work(connection: Connection, num_threads: int, start_method: str) -> None:
     # Signals were held back until here, and are again from when the handlers go: neither end shows a traceback.
     with StopRequest() as stop:
         stop.listening = True
-        with _signal_mask(signal.SIG_UNBLOCK), contextlib.suppress(EOFError, OSError):  # nobody waits for results
+        with signal_mask(signal.SIG_UNBLOCK), contextlib.suppress(EOFError, OSError):  # nobody waits for results
             connection.send(("listens", None))
             _take_items(connection, num_threads, stop=stop)
 
