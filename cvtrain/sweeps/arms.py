@@ -25,6 +25,23 @@ Verdict = Literal["best", "worse", "not_distinguishable", "undecided", "not_comp
 
 
 @dataclass(frozen=True)
+class CostResult:
+    """What a job of a cell takes on average; figures that no job tells are None.
+
+    Args:
+        seconds: From start to end.
+        images_per_second: In training.
+        num_parameters: Of the model.
+        devices: On which the jobs were trained.
+    """
+
+    seconds: float | None
+    images_per_second: float | None
+    num_parameters: float | None
+    devices: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Cell:
     """The jobs of one arm at one learning rate, which differ in their seeds.
 
@@ -63,6 +80,18 @@ class Cell:
         found = [job.val_accuracy for job in self.done.values() if job.val_accuracy is not None]
         return found if len(found) == len(self.done) else []
 
+    @property
+    def cost(self) -> CostResult:
+        """Of the jobs that are done."""
+        done = list(self.done.values())
+        means = [_mean_of(done, name) for name in ("seconds", "images_per_second", "num_parameters")]
+        return CostResult(*means, tuple(sorted({job.device for job in done if job.device})))
+
+    @property
+    def num_pruned(self) -> int:
+        """Jobs that a search ended early."""
+        return sum(job.status == "pruned" for job in self.jobs)
+
     def merit(self) -> tuple[float, float]:
         """What a learning rate is chosen by, more is better: mean validation accuracy, then validation loss."""
         losses = [math.inf if job.val_loss is None else job.val_loss for job in self.done.values()]
@@ -73,8 +102,13 @@ class Cell:
         lost = [job for job in self.jobs if not job.is_done]
         num_diverged = sum(job.stop_reason == "diverged" for job in lost)
         num_failed = sum(job.status in ("failed", "done") for job in lost) - num_diverged
-        num_open = len(lost) - num_diverged - num_failed
-        counts = ((num_diverged, "diverged"), (num_failed, "failed"), (num_open, "not finished"))
+        num_open = len(lost) - num_diverged - num_failed - self.num_pruned
+        counts = (
+            (num_diverged, "diverged"),
+            (num_failed, "failed"),
+            (num_open, "not finished"),
+            (self.num_pruned, "pruned"),
+        )
         said = [f"{num} of {len(self.jobs)} jobs {what}" for num, what in counts if num]
         return ", ".join(said)
 
@@ -128,6 +162,8 @@ class ArmResult:
         difference: Best minus this arm, paired; None for the best itself, and without a result.
         p_value: After Holm's correction; None where no claim can be made.
         verdict: `worse` and `not_distinguishable` are tested, `undecided` is not.
+        time_share: Seconds that a job of this arm takes, as a share of those of the best one; None where they are not
+            known, or were not measured on one and the same kind of device.
     """
 
     arm: Arm
@@ -135,24 +171,35 @@ class ArmResult:
     difference: PairedDifferenceResult | None
     p_value: float | None
     verdict: Verdict
+    time_share: float | None = None
 
 
-def arms_of(results: Sequence[JobResult], *, swept: Collection[str] | None = None) -> list[Arm]:
+def arms_of(
+    results: Sequence[JobResult],
+    *,
+    swept: Collection[str] | None = None,
+    lr_is_tuned: bool = True,
+    absent: str | None = "default",
+) -> list[Arm]:
     """Parts jobs into arms, in the order in which they come; of jobs that were typed twice the last counts.
 
     Args:
         results: From `leaderboard.read_jobs`.
         swept: The keys that the sweep varies; None takes those that differ.
+        lr_is_tuned: Whether learning rates make a grid within an arm; else each of them makes an arm.
+        absent: What to call a setting that an arm has no word for; None leaves it out.
     """
     keys = swept_keys(results) if swept is None else list(swept)
     seed_keys = tuple(key for key in keys if key.rpartition(".")[2] == "seed")
-    arm_keys = [key for key in keys if key not in (TUNED_KEY, *seed_keys, *NEUTRAL_KEYS)]
+    others = (*seed_keys, *NEUTRAL_KEYS, *((TUNED_KEY,) if lr_is_tuned else ()))
+    arm_keys = [key for key in keys if key not in others]
     arms: dict[tuple[str | None, ...], list[JobResult]] = {}
     for result in _latest(results):
         arms.setdefault(tuple(result.overrides.get(key) for key in arm_keys), []).append(result)
     found = []
     for words, jobs in arms.items():
-        settings = {key: "default" if word is None else word for key, word in zip(arm_keys, words, strict=True)}
+        named = {key: absent if word is None else word for key, word in zip(arm_keys, words, strict=True)}
+        settings = {key: word for key, word in named.items() if word is not None}
         name = " ".join(f"{key}={word}" for key, word in settings.items()) or "all runs"
         found.append(Arm(name, settings, _cells(jobs, tuple(key for key in seed_keys if key != "seed"))))
     return found
@@ -165,6 +212,12 @@ def _latest(results: Sequence[JobResult]) -> list[JobResult]:
         words = frozenset(item for item in result.overrides.items() if item[0] not in NEUTRAL_KEYS)
         latest[words, result.seed] = result
     return list(latest.values())
+
+
+def _mean_of(jobs: Sequence[JobResult], name: str) -> float | None:
+    """Of those that tell the figure."""
+    values = [value for job in jobs if (value := getattr(job, name)) is not None]
+    return mean_and_sd(values)[0] if values else None
 
 
 def _cells(jobs: Sequence[JobResult], seed_keys: tuple[str, ...]) -> tuple[Cell, ...]:

@@ -26,7 +26,10 @@ FIGURES = (
     "images_per_second",
     "num_parameters",
 )
-"""Columns of leaderboard.csv between `status` and `run`."""
+"""Columns of leaderboard.csv after `status`."""
+
+ENDINGS = ("stop_reason", "error")
+"""Columns between the figures and `run`: why a job ended where it did."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +40,16 @@ class Job:
         overrides: The word typed for each key, e.g. `{"optimizer": "sgd", "optimizer.lr": "0.1", "seed": "3"}`.
         run_dir: Its run folder; None where none was made.
         exit_code: Of the job; None while it runs or waits.
+        error: Why it is not done, in one line, where the sweep knows better than the run card; a process that was
+            killed could not write `killed by signal 9` there.
+        status: As in `JobResult`, where the sweep knows better.
     """
 
     overrides: Mapping[str, str]
     run_dir: Path | None
     exit_code: int | None
+    error: str | None = None
+    status: str | None = None
 
 
 @dataclass(frozen=True)
@@ -51,7 +59,8 @@ class JobResult:
     Args:
         overrides: As in `Job`, secrets masked.
         run_dir: Its run folder, or None.
-        status: `done`, `failed`, `stopped` (by a signal), `running`, or `waiting` without a run folder.
+        status: `done`, `failed`, `stopped` (by a signal), `pruned` (a search ended it early, which is no failure),
+            `running`, or `waiting`, which has not been started.
         stop_reason: `finished`, `early_stopping`, `signal`, `diverged`, or None.
         seed: Of the run.
         split_hash: Which image trains, validates, tests.
@@ -64,6 +73,8 @@ class JobResult:
         seconds: The job took.
         images_per_second: In training.
         num_parameters: Of the model.
+        device: On which it was trained.
+        error: Why it is not done, in one line.
     """
 
     overrides: Mapping[str, str]
@@ -81,6 +92,8 @@ class JobResult:
     seconds: float | None = None
     images_per_second: float | None = None
     num_parameters: float | None = None
+    device: str | None = None
+    error: str | None = None
 
     @property
     def is_done(self) -> bool:
@@ -116,6 +129,8 @@ def _read(job: Job) -> JobResult:
         seconds=_number(card.get("seconds")),
         images_per_second=_number(card.get("images_per_second")),
         num_parameters=_number(card.get("num_parameters")),
+        device=_text(card.get("device")),
+        error=_one_line(job.error if job.error is not None else _text(card.get("error"))),
     )
 
 
@@ -130,7 +145,9 @@ def _card(run_dir: Path | None) -> dict[str, Any]:
 
 
 def _status(card: Mapping[str, Any], job: Job) -> str:
-    """What the card says, unless the process ended before it could say how."""
+    """What the sweep knows, else what the card says, unless the process ended before it could say how."""
+    if job.status is not None:
+        return job.status
     status = card.get("status")
     if status in ("done", "failed", "stopped"):
         return status
@@ -148,6 +165,11 @@ def _part(card: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 def _text(value: Any) -> str | None:
     return value if isinstance(value, str) else None
+
+
+def _one_line(text: str | None) -> str | None:
+    """Text without line breaks; None for none."""
+    return " ".join(text.split()) or None if text else None
 
 
 def _number(value: Any) -> float | None:
@@ -186,7 +208,7 @@ def rows(
         swept: Keys that get a column each; None takes those that differ.
     """
     keys = [key for key in (swept_keys(results) if swept is None else swept) if key != "seed"]
-    header = (*keys, "seed", "status", *FIGURES, "run")
+    header = (*keys, "seed", "status", *FIGURES, *ENDINGS, "run")
     ranked = sorted(results, key=lambda result: -_rank(result))
     return header, [_row(result, keys) for result in ranked]
 
@@ -200,8 +222,9 @@ def _rank(result: JobResult) -> float:
 def _row(result: JobResult, keys: Sequence[str]) -> tuple[Any, ...]:
     typed = [_typed(result.overrides.get(key, "")) for key in keys]
     figures = [_shown(getattr(result, name)) for name in FIGURES]
+    endings = [getattr(result, name) or "" for name in ENDINGS]
     seed = "" if result.seed is None else result.seed
-    return (*typed, seed, result.status, *figures, "" if result.run_dir is None else str(result.run_dir))
+    return (*typed, seed, result.status, *figures, *endings, "" if result.run_dir is None else str(result.run_dir))
 
 
 def _typed(word: str) -> Any:

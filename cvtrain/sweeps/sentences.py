@@ -5,15 +5,44 @@ Knows results that are judged already; decides nothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from cvtrain.analysis.comparison import MeanResult, PairedDifferenceResult, mean_and_sd
-from cvtrain.sweeps.arms import TUNED_KEY, Arm, ArmResult, Cell
+from cvtrain.sweeps.arms import TUNED_KEY, Arm, ArmResult, Cell, Verdict
 
-HEADER = ("arm", "lr", "n", "validation", "test", "below the best [95 %]", "p (Holm)", "P(best > arm)")
+COST_HEADER = ("s/job", "images/s", "parameters")
+
+HEADER = (
+    "arm",
+    "lr",
+    "n",
+    "validation",
+    "test",
+    "verdict",
+    "below the best [95 %]",
+    "p (Holm)",
+    "P(best > arm)",
+    *COST_HEADER,
+)
 LR_HEADER = ("arm", "lr", "n", "validation", "test", "chosen")
 
 PAIR_HEADER = ("first - second", "n", "difference [95 %]", "p (Holm)")
+
+VERDICTS: Mapping[Verdict, str] = {
+    "best": "highest mean",
+    "worse": "worse",
+    "not_distinguishable": "not distinguishable",
+    "undecided": "not tested",
+    "not_comparable": "no common runs",
+    "no_result": "no result",
+}
+"""Words of a table; `not distinguishable` is no claim that two are equal."""
+
+CHEAP = 0.5
+"""Share of the time of the best arm up to which one that is not distinguishable from it is worth a sentence."""
+
+MAX_SAID_ARMS = 12
+"""Of more arms than these the rest is in the table alone."""
 
 NARROW = 0.002
 """Width of an interval, 0..1, below which one decimal would show its ends as equal."""
@@ -22,22 +51,39 @@ NARROW = 0.002
 # ------------------------------------------------------------------------------------------------- tables
 
 
-def arm_row(result: ArmResult) -> tuple[str, ...]:
-    """A row of the table of arms."""
+def arm_row(result: ArmResult, *, is_alone: bool = False) -> tuple[str, ...]:
+    """A row of the table of arms; one that `is_alone` is compared with nothing."""
     cell, difference = result.arm.chosen, result.difference
+    verdict = "-" if is_alone else VERDICTS[result.verdict]
     if cell is None or result.test is None:
-        return (result.arm.name, "-", _num_done(result.arm.cells), *["-"] * 5)
+        return (result.arm.name, "-", _num_done(result.arm.cells), "-", "-", verdict, *["-"] * 6)
     compared = difference if difference and difference.difference else None
     return (
         result.arm.name,
-        _lr(cell),
+        lr_word(cell),
         _num_done([cell]),
         _accuracy(cell.val_accuracies),
         _mean(result.test.mean, result.test.sd),
+        verdict,
         _with_interval(compared.difference) if compared and compared.difference else "-",
-        "-" if result.p_value is None else _p_value(result.p_value),
+        "-" if result.p_value is None else p_word(result.p_value),
         f"{compared.probability_greater:.2f}" if compared else "-",
+        *cost_cells(cell),
     )
+
+
+def cost_cells(cell: Cell) -> tuple[str, ...]:
+    """What a job of a cell takes, under `COST_HEADER`."""
+    cost = cell.cost
+    seconds = "-" if cost.seconds is None else _seconds(cost.seconds)
+    return (
+        seconds,
+        *("-" if each is None else f"{each:,.0f}" for each in (cost.images_per_second, cost.num_parameters)),
+    )
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.2f}" if seconds < 10 else f"{seconds:.1f}" if seconds < 100 else f"{seconds:,.0f}"
 
 
 def lr_rows(arm: Arm) -> list[tuple[str, ...]]:
@@ -45,7 +91,7 @@ def lr_rows(arm: Arm) -> list[tuple[str, ...]]:
     return [
         (
             arm.name,
-            _lr(cell),
+            lr_word(cell),
             _num_done([cell]),
             _accuracy(cell.val_accuracies),
             _accuracy(list(cell.test_accuracies.values())),
@@ -55,7 +101,8 @@ def lr_rows(arm: Arm) -> list[tuple[str, ...]]:
     ]
 
 
-def _lr(cell: Cell) -> str:
+def lr_word(cell: Cell) -> str:
+    """The learning rate of a cell."""
     return "default" if cell.lr is None else f"{cell.lr:g}"
 
 
@@ -68,7 +115,7 @@ def pair_row(first: str, second: str, pair: PairedDifferenceResult, p_value: flo
     """A row of the table of pairs."""
     shown = _with_interval(pair.difference) if pair.difference else "-"
     name = f"{first} - {second}"
-    return (name, str(pair.num_pairs), shown, "-" if p_value is None else _p_value(p_value))
+    return (name, str(pair.num_pairs), shown, "-" if p_value is None else p_word(p_value))
 
 
 def _accuracy(values: Sequence[float]) -> str:
@@ -79,37 +126,67 @@ def _mean(mean: float, sd: float | None) -> str:
     return f"{100 * mean:.1f} %" + ("" if sd is None else f" +- {100 * sd:.1f}")
 
 
-def _points(share: float, decimals: int = 1) -> str:
+def percent(share: float) -> str:
+    """A share of 0..1 as it stands in a table."""
+    return _mean(share, None)
+
+
+def points(share: float, *, decimals: int = 1) -> str:
+    """A difference of shares, in points."""
     return f"{round(100 * share, decimals) + 0.0:.{decimals}f}"  # + 0.0: no minus before a zero
 
 
 def _with_interval(difference: MeanResult) -> str:
     if difference.low is None or difference.high is None:
-        return _points(difference.mean)
+        return points(difference.mean)
     decimals = 1 if difference.high - difference.low >= NARROW else 2
-    mean, low, high = (_points(share, decimals) for share in (difference.mean, difference.low, difference.high))
+    mean, low, high = (points(share, decimals=decimals) for share in (difference.mean, difference.low, difference.high))
     return f"{mean} [{low}, {high}]"
 
 
-def _p_value(p_value: float, *, sign: str = "") -> str:
+def p_word(p_value: float, *, sign: str = "") -> str:
+    """A p-value; a `sign` such as `= ` stands before a number, as `<` does before the smallest ones."""
     return f"{sign}{p_value:.3f}" if p_value >= 0.001 else "< 0.001"
 
 
 # ------------------------------------------------------------------------------------------------- sentences
 
 
+def all_arms(arms: Sequence[ArmResult]) -> list[str]:
+    """What each arm reached, best first; of many arms the first ones."""
+    said = [sentence for each in arms[:MAX_SAID_ARMS] for sentence in arm_sentences(each, is_alone=len(arms) == 1)]
+    num_more = len(arms) - MAX_SAID_ARMS
+    return [*said, f"{num_more} more arms are in the table"] if num_more > 0 else said
+
+
 def arm_sentences(result: ArmResult, *, is_alone: bool) -> list[str]:
     """What one arm reached, how it compares with the best of several, and what is wrong with its grid."""
     arm, cell = result.arm, result.arm.chosen
     if cell is None or result.test is None:
-        return [f"{arm.name}: {_no_result(arm)}"]
+        return [f"{arm.name}: {no_result(arm)}"]
     lr = "" if cell.lr is None else f", {TUNED_KEY}={cell.lr:g}"
     reached = f"{arm.name}: {_mean(result.test.mean, result.test.sd)} (n = {result.test.num_values}{lr})"
     notes = [f"{arm.name}: {note}" for note in _grid_notes(arm, cell)]
-    return [reached if is_alone else reached + _compared(result), *notes]
+    cheap = cheaper_sentence(result, cell.cost.seconds)
+    return [reached if is_alone else reached + _compared(result), *([cheap] if cheap else []), *notes]
 
 
-def _no_result(arm: Arm) -> str:
+def cheaper_sentence(result: ArmResult, seconds: float | None) -> str | None:
+    """Where an arm was tested, could not be told from the best and takes much less time; else None.
+
+    Args:
+        result: With its verdict.
+        seconds: That a job of it takes.
+    """
+    share = result.time_share
+    if result.verdict != "not_distinguishable" or share is None or share > CHEAP or seconds is None:
+        return None
+    times = f"{_seconds(seconds)} s a job instead of {_seconds(seconds / share)} s"
+    return f"{result.arm.name}: not distinguishable from the best at {share:.1g} of its time ({times})"
+
+
+def no_result(arm: Arm) -> str:
+    """Why an arm has none."""
     if any(cell.done for cell in arm.cells):
         return f"no {TUNED_KEY} can be chosen without validation images, and test images must not choose it"
     return "no result: " + "; ".join(f"{_at(cell)}{cell.troubles()}" for cell in arm.cells)
@@ -123,7 +200,13 @@ def _grid_notes(arm: Arm, chosen: Cell) -> list[str]:
     notes = []
     if arm.is_chosen_at_edge:
         notes.append(f"the grid ends at its best {TUNED_KEY}={chosen.lr:g}: widen it")
+    num_pruned = sum(cell.num_pruned for cell in arm.cells)
+    if num_pruned:
+        num_jobs = sum(len(cell.jobs) for cell in arm.cells)
+        notes.append(f"{num_pruned} of {num_jobs} jobs pruned: the search ended them early, and they are not compared")
     for cell in arm.cells:
+        if all(job.is_done or job.status == "pruned" for job in cell.jobs) and cell is not chosen:
+            continue  # nothing was lost
         if not cell.is_whole and cell is chosen:
             notes.append(f"{_at(cell)}{cell.troubles()}, so the figures are of the others only")
         elif not cell.is_whole:
@@ -140,7 +223,7 @@ def _compared(result: ArmResult) -> str:
     left_out = f"; runs without a partner left out: {pair.num_unpaired}" if pair.num_unpaired else ""
     if result.verdict == "undecided":
         return f"; {_below(pair.difference)} the highest mean{_in_one_pair(pair)}{left_out}"
-    p_value = f", p {_p_value(result.p_value, sign='= ')}" if result.p_value is not None else ""
+    p_value = f", p {p_word(result.p_value, sign='= ')}" if result.p_value is not None else ""
     if result.verdict == "worse":
         amount, _, interval = _with_interval(pair.difference).partition(" ")
         return f"; worse by {amount} points {interval}{p_value}{left_out}"

@@ -25,7 +25,7 @@ from cvtrain.analysis.comparison import (
     smallest_p_value,
 )
 from cvtrain.sweeps import sentences as say
-from cvtrain.sweeps.arms import Arm, ArmResult, Verdict, arms_of
+from cvtrain.sweeps.arms import TUNED_KEY, Arm, ArmResult, Verdict, arms_of
 from cvtrain.sweeps.leaderboard import JobResult
 
 ALPHA = 0.05
@@ -33,6 +33,23 @@ MIN_PROBABILITY_GREATER = 0.75
 
 MAX_PAIRED_ARMS = 6
 """With more of them the pairs, 15 for six, are too many to read."""
+
+
+@dataclass(frozen=True)
+class PairResult:
+    """Two arms compared over the runs that both have.
+
+    Args:
+        first: Name of the arm with the higher mean.
+        second: Name of the other.
+        paired: The first less the second.
+        p_value: After Holm's correction; None where no claim can be made.
+    """
+
+    first: str
+    second: str
+    paired: PairedDifferenceResult
+    p_value: float | None
 
 
 @dataclass(frozen=True)
@@ -51,6 +68,8 @@ class ComparisonResult:
             for a single run. A rate at which no job came to its end is left out, and so is an arm without any.
         winner: Name of the arm that is better than every other one, or None.
         arms: The same as plain values, in the order of the rows.
+        pairs: Every pair of arms that have a result.
+        without_grid: Groups of settings whose options need a grid of learning rates each, and have none.
     """
 
     header: tuple[str, ...]
@@ -63,6 +82,8 @@ class ComparisonResult:
     series: Mapping[str, list[tuple[float, float, float]]]
     winner: str | None
     arms: tuple[ArmResult, ...]
+    pairs: tuple[PairResult, ...]
+    without_grid: tuple[str, ...]
 
 
 def compare(results: Sequence[JobResult], *, swept: Collection[str] | None = None) -> ComparisonResult:
@@ -72,39 +93,46 @@ def compare(results: Sequence[JobResult], *, swept: Collection[str] | None = Non
         results: From `leaderboard.read_jobs`.
         swept: The keys that the sweep varies; None takes those that differ.
     """
-    ranked = _ranked(arms_of(results, swept=swept))
+    return compare_arms(arms_of(results, swept=swept))
+
+
+def compare_arms(arms: Sequence[Arm]) -> ComparisonResult:
+    """Compares arms, in any order."""
+    ranked = _ranked(arms)
     without_grid = _groups_without_grid([arm for arm, _ in ranked])
     pairs = _pairs([arm for arm, test in ranked if test])
     tested = [pair for pair, result in pairs.items() if result.p_value is not None]
     most_pairs = max((pairs[pair].num_pairs for pair in tested), default=0)
     is_decidable = bool(tested) and smallest_p_value(most_pairs) * len(tested) < ALPHA and not without_grid
     adjusted = dict(zip(tested, holm([pairs[pair].p_value for pair in tested]), strict=True)) if is_decidable else {}
-    arms = tuple(
-        _judge(arm, test, rank=rank, difference=pairs.get((0, rank)), p_value=adjusted.get((0, rank)))
+    judged = tuple(
+        _judge(arm, test, best=ranked[0][0], difference=pairs.get((0, rank)), p_value=adjusted.get((0, rank)))
         for rank, (arm, test) in enumerate(ranked)
     )
-    is_winner = is_decidable and is_won(arms)
+    named_pairs = tuple(
+        PairResult(ranked[i][0].name, ranked[j][0].name, pair, adjusted.get((i, j))) for (i, j), pair in pairs.items()
+    )
+    is_winner = is_decidable and is_won(judged)
     if without_grid:
         conclusion = say.no_grid(without_grid)
     elif is_decidable:
-        conclusion = say.conclusion(arms, winner=is_winner, num_comparisons=len(tested))
+        conclusion = say.conclusion(judged, winner=is_winner, num_comparisons=len(tested))
     else:
         needed = pairs_needed(max(1, len(pairs)), alpha=ALPHA)
-        conclusion = say.undecidable(arms, num_pairs=_num_pairs(pairs), num_comparisons=len(pairs), needed=needed)
+        conclusion = say.undecidable(judged, num_pairs=_num_pairs(pairs), num_comparisons=len(pairs), needed=needed)
     return ComparisonResult(
         header=say.HEADER,
-        rows=[say.arm_row(each) for each in arms],
+        rows=[say.arm_row(each, is_alone=len(judged) == 1) for each in judged],
         lr_header=say.LR_HEADER,
-        lr_rows=[row for each in arms if len(each.arm.cells) > 1 for row in say.lr_rows(each.arm)],
+        lr_rows=[row for each in judged if len(each.arm.cells) > 1 for row in say.lr_rows(each.arm)],
         pair_header=say.PAIR_HEADER,
-        pair_rows=_other_pairs([each.arm for each in arms], pairs, adjusted),
-        sentences=(
-            *(sentence for each in arms for sentence in say.arm_sentences(each, is_alone=len(arms) == 1)),
-            *conclusion,
-        ),
-        series={each.arm.name: series for each in arms if len(each.arm.lrs) > 1 and (series := _series(each.arm))},
-        winner=arms[0].arm.name if is_winner else None,
-        arms=arms,
+        pair_rows=_other_pairs(named_pairs, best=judged[0].arm.name) if 0 < len(judged) <= MAX_PAIRED_ARMS else [],
+        sentences=(*say.all_arms(judged), *conclusion),
+        series={each.arm.name: series for each in judged if len(each.arm.lrs) > 1 and (series := _series(each.arm))},
+        winner=judged[0].arm.name if is_winner else None,
+        arms=judged,
+        pairs=named_pairs,
+        without_grid=tuple(without_grid),
     )
 
 
@@ -120,16 +148,8 @@ def _pairs(arms: Sequence[Arm]) -> dict[tuple[int, int], PairedDifferenceResult]
     return {(i, j): paired_difference(accuracies[i], accuracies[j]) for i, j in combinations(range(len(accuracies)), 2)}
 
 
-def _other_pairs(
-    arms: Sequence[Arm],
-    pairs: Mapping[tuple[int, int], PairedDifferenceResult],
-    p_values: Mapping[tuple[int, int], float],
-) -> list[tuple[str, ...]]:
-    if len(arms) > MAX_PAIRED_ARMS:
-        return []
-    return [
-        say.pair_row(arms[i].name, arms[j].name, pair, p_values.get((i, j))) for (i, j), pair in pairs.items() if i > 0
-    ]
+def _other_pairs(pairs: Sequence[PairResult], *, best: str) -> list[tuple[str, ...]]:
+    return [say.pair_row(each.first, each.second, each.paired, each.p_value) for each in pairs if each.first != best]
 
 
 def _num_pairs(pairs: Mapping[tuple[int, int], PairedDifferenceResult]) -> int:
@@ -137,12 +157,12 @@ def _num_pairs(pairs: Mapping[tuple[int, int], PairedDifferenceResult]) -> int:
 
 
 def _judge(
-    arm: Arm, test: MeanResult | None, *, rank: int, difference: PairedDifferenceResult | None, p_value: float | None
+    arm: Arm, test: MeanResult | None, *, best: Arm, difference: PairedDifferenceResult | None, p_value: float | None
 ) -> ArmResult:
     verdict: Verdict
     if test is None:
         verdict = "no_result"
-    elif rank == 0:
+    elif arm is best:
         verdict = "best"
     elif difference is None or difference.num_pairs == 0:
         verdict = "not_comparable"
@@ -152,7 +172,16 @@ def _judge(
         is_better = difference.difference is not None and difference.difference.mean > 0
         is_often_better = (difference.probability_greater or 0) >= MIN_PROBABILITY_GREATER
         verdict = "worse" if is_better and is_often_better and p_value < ALPHA else "not_distinguishable"
-    return ArmResult(arm, test, difference, p_value, verdict)
+    return ArmResult(arm, test, difference, p_value, verdict, time_share=_time_share(arm, best))
+
+
+def _time_share(arm: Arm, best: Arm) -> float | None:
+    if arm is best or arm.chosen is None or best.chosen is None:
+        return None
+    one, other = arm.chosen.cost, best.chosen.cost
+    if not one.seconds or not other.seconds or len({*one.devices, *other.devices}) != 1:
+        return None
+    return one.seconds / other.seconds
 
 
 def is_won(arms: Sequence[ArmResult]) -> bool:
@@ -162,15 +191,16 @@ def is_won(arms: Sequence[ArmResult]) -> bool:
 
 
 def _groups_without_grid(arms: Sequence[Arm]) -> list[str]:
-    """Of `optimizer` and `loss` those in which arms differ although not each of them has two learning rates or more.
+    """Of the groups in which arms differ those that need two learning rates or more for each, and have not.
 
     A rate that suits one optimizer, or one scale of the loss, is wrong for another: with a single rate for all, the
-    comparison is one of learning rates.
+    comparison is one of learning rates. So it is for every group where arms have other rates than each other.
     """
-    if all(len(arm.lrs) > 1 for arm in arms):
+    if len(arms) < 2 or all(len(arm.lrs) > 1 for arm in arms):
         return []
-    keys = {key.partition(".")[0] for arm in arms for key in arm.settings if len(arms) > 1}
-    return [group for group in ("optimizer", "loss") if group in keys]
+    groups = dict.fromkeys(key.partition(".")[0] for arm in arms for key in arm.settings if key != TUNED_KEY)
+    have_equal_rates = len({tuple(arm.lrs) for arm in arms}) == 1
+    return [group for group in groups if group in ("optimizer", "loss") or not have_equal_rates]
 
 
 def _series(arm: Arm) -> list[tuple[float, float, float]]:

@@ -1,156 +1,147 @@
-"""`task=compare`: two sample-size sweeps beside each other, on the same images.
+"""`task=compare`: runs beside each other, and what may be said of their differences.
 
 Reads like a recipe; knows settings, folders and a console.
 """
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
 from cvtrain import build
 from cvtrain.config import Config, save_text
 from cvtrain.console import Console
-from cvtrain.errors import ConfigError
+from cvtrain.errors import CheckpointError, ConfigError
 from cvtrain.outputs import RunDir
 from cvtrain.record import new_card, recorded
-from cvtrain.report.compared_curves import ComparedCurvesPlot, NamedCurve, PairedDifferences, compared_curves
-from cvtrain.report.curve_parts import SizeMark
-from cvtrain.resume import first_line
-from cvtrain.sample_size import pair_sentences as say
-from cvtrain.sample_size.conclusion import drawn_curve, measured_sizes
-from cvtrain.sample_size.pair import Sweep, read_pair
-from cvtrain.sample_size.pair_conclusion import PairConclusion, compare_pair, json_text
+from cvtrain.sample_size.pair_task import compare_sweeps
 from cvtrain.signals import StopRequest
+from cvtrain.sweeps import run_sentences as say
+from cvtrain.sweeps.as_json import comparison_json
+from cvtrain.sweeps.compared_runs import ComparedRuns, read_compared_runs
+from cvtrain.sweeps.image_verdict import ImageComparisonResult, compare_images, has_single_runs, run_of
+from cvtrain.sweeps.predictions import are_of_same_images, read_predictions
+from cvtrain.sweeps.runs import TAKES, are_sample_size_sweeps, find_runs, folder_name
+from cvtrain.sweeps.verdict import ComparisonResult, compare_arms
 
 TAKEN = ("task", "runs", "seed", "name", "output_dir")
-"""Settings that matter here: all others are those of the sweeps."""
+"""Settings that matter here: all others are those of the runs."""
+
+LONGEST_FOLDER_NAME = 60
 
 
 def run(config: Config) -> float:
-    """Compares two sweeps.
+    """Compares runs: two sample-size sweeps, or any trainings.
 
     Returns:
-        How much better the first is at the largest size that both have: difference of mean test accuracies, -1..1.
+        By how much the runs like the first one named are better than the best others: difference of mean test
+        accuracies, -1..1; NaN where there are no others. Of sweeps, at the largest size that both have.
 
     Raises:
-        ConfigError: `runs=` does not name two sweeps, their trainings are no pairs, or a setting has no effect.
-        CheckpointError: A folder holds no sweep with at least two sizes done.
+        ConfigError: `runs=` does not name runs that can be compared, or a setting has no effect.
+        CheckpointError: A folder holds no run, or one that cannot be read.
         OutputError: The results cannot be written.
     """
     idle = [f"{key} has no effect with task=compare" for key in config.get("typed", ()) if key not in TAKEN]
     if idle:
         raise ConfigError(idle)
-    a, b = read_pair(config["runs"])
-    conclusion = compare_pair(a, b, seed=config["seed"])
-    folder = "-".join(map(folder_name, conclusion.names))
-    run_dir = RunDir.create(Path(config["output_dir"]) / "compare" / folder, suffix=config["name"])
-    card, console = new_card(config) | facts(a, b), Console(run_dir.log)
+    if not config["runs"]:
+        raise ConfigError("task=compare needs two runs or more, and none is named", hint=TAKES)
+    found = find_runs(config["runs"])
+    if are_sample_size_sweeps(found.named):
+        return compare_sweeps(config, found.named)
+    return compare_trainings(config, read_compared_runs(found))
+
+
+def compare_trainings(config: Config, compared: ComparedRuns) -> float:
+    """Compares trainings over their seeds; where there is one of each kind, over the test images."""
+    comparison = compare_arms(compared.arms)
+    images, more_cautions = over_images(compared, comparison, seed=config["seed"])
+    run_dir = RunDir.create(Path(config["output_dir"]) / "compare" / folder_of(compared), suffix=config["name"])
+    card, console = new_card(config) | facts(compared), Console(run_dir.log)
     with StopRequest(), recorded(run_dir, card):
         run_dir.write_text(run_dir.config_path, save_text(config))
-        introduce(a, b, conclusion, console)
-        card["warnings"] = say.cautions(a, b, conclusion)
+        console.say(say.introduction(compared))
+        card["warnings"] = [*compared.cautions, *more_cautions, *say.cautions(compared, images)]
         for caution in card["warnings"]:
             console.warn(caution)
-        sentences = say.sentences(conclusion)
-        run_dir.write_text(run_dir.path / "comparison.json", json_text(conclusion, a, b, sentences=sentences))
-        try:
-            draw(run_dir.plots_dir / "compared_curves.png", conclusion, title=title(a, conclusion))
-        except Exception as error:  # a full disk, a broken font, no matplotlib: the results are safe already
-            console.warn(f"the curves could not be drawn: {first_line(error)}")
-        show(conclusion, console, title=title(a, conclusion), sentences=sentences)
+        text = comparison_json(comparison, compared.results, images=images, about=about(compared, card))
+        run_dir.write_text(run_dir.path / "comparison.json", text)
+        show(comparison, images, compared, console)
         console.say(f"results   {run_dir.path}")
-    return mean_difference(conclusion)
+    return first_less_best_other(compared, comparison)
 
 
-def facts(a: Sweep, b: Sweep) -> dict[str, Any]:
-    """What the run card tells: data and models are those of the sweeps, not those of the command."""
-    models = dict.fromkeys(build.model_name(sweep.config) for sweep in (a, b))
+def over_images(
+    compared: ComparedRuns, comparison: ComparisonResult, *, seed: int
+) -> tuple[ImageComparisonResult | None, list[str]]:
+    """The comparison of single models image by image, or None, and why not where it would have been of use.
+
+    Raises:
+        ConfigError: The models answered other images, or images with other labels.
+    """
+    if not has_single_runs(comparison.arms):
+        return None, []
+    cards = {run.path: run.card for run in compared.done}
+    chosen = [run.run_dir for arm in comparison.arms if (run := run_of(arm)) and run.run_dir]
+    predictions, troubles = {}, []
+    for path in chosen:
+        try:
+            predictions[path] = read_predictions(path, cards[path])
+        except CheckpointError as error:
+            troubles.append(f"the models cannot be compared image by image: {error.message}")
+    if troubles:
+        return None, troubles
+    if not are_of_same_images(list(predictions.values())):
+        raise ConfigError(
+            "the runs were tested on other images, or on images with other labels, though their number is the same",
+            hint="predictions.csv of each run names them: train one again on the files of the others",
+        )
+    return compare_images(comparison.arms, predictions, without_grid=comparison.without_grid, seed=seed), []
+
+
+def folder_of(compared: ComparedRuns) -> str:
+    """What is compared, and by what: `digits-optimizer-optimizer.lr`."""
+    keys = list(dict.fromkeys(key for arm in compared.arms for key in arm.settings)) or ["seed"]
+    return folder_name("-".join([build.data_name(compared.done[0].config), *keys])[:LONGEST_FOLDER_NAME])
+
+
+def facts(compared: ComparedRuns) -> dict[str, Any]:
+    """What the run card tells: data and models are those of the runs, not those of the command."""
+    configs, card = [run.config for run in compared.runs], compared.done[0].card
     return {
-        "runs": [str(a.path), str(b.path)],
-        "data": build.data_name(a.config),
-        "model": " / ".join(models),
-        "data_fingerprint": a.data_fingerprint,
-        "class_names": list(a.class_names),
+        "runs": [str(run.path) for run in compared.runs],
+        "data": build.data_name(compared.done[0].config),
+        "model": " / ".join(dict.fromkeys(map(build.model_name, configs))),
+        "data_fingerprint": card.get("data_fingerprint"),
+        "class_names": card.get("class_names"),
     }
 
 
-def folder_name(name: str) -> str:
-    """A name without what a path, or a word of a command line, must not hold."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("_.") or "_"
+def about(compared: ComparedRuns, card: dict[str, Any]) -> dict[str, Any]:
+    """What a reader of comparison.json wants to know beside the figures."""
+    keys = ("data", "model", "runs", "class_names", "warnings")
+    return {**{key: card[key] for key in keys}, "num_test": say.num_test(compared)}
 
 
-def title(a: Sweep, conclusion: PairConclusion) -> str:
-    """What is compared."""
-    same = "protocol" not in [each.key for each in conclusion.settings]
-    protocol = f", protocol={a.config['protocol']}" if same else ""
-    return f"{' and '.join(conclusion.names)} on {build.data_name(a.config)}{protocol}"
-
-
-def introduce(a: Sweep, b: Sweep, conclusion: PairConclusion, console: Console) -> None:
-    """Says what is compared with what."""
-    width = max(map(len, conclusion.names))
-    for name, sweep in zip(conclusion.names, (a, b), strict=True):
-        console.say(f"{name:<{width}}  {sweep.path}")
-    console.say(
-        f"{conclusion.num_pairs} pairs of trainings, each on the same images; {len(a.class_names)} classes,"
-        f" {a.num_test:,} test images; {say.differ_sentence(conclusion.settings)}"
-    )
-
-
-def show(conclusion: PairConclusion, console: Console, *, title: str, sentences: list[str]) -> None:
-    """Prints the table and the answers."""
-    first, second = conclusion.names
-    rows = [say.size_row(size) for size in conclusion.sizes]
-    console.table(f"{title}: test accuracy; {first} - {second} in points", say.header(conclusion.names), rows)
-    console.say(say.LEGEND)
+def show(
+    comparison: ComparisonResult, images: ImageComparisonResult | None, compared: ComparedRuns, console: Console
+) -> None:
+    """Prints the tables and the answers."""
+    if comparison.lr_rows:
+        console.table("validation accuracy by learning rate", comparison.lr_header, comparison.lr_rows)
+    shown = images or comparison
+    console.table("test accuracy", shown.header, shown.rows)
+    if shown.pair_rows:
+        console.table("differences of the other pairs", shown.pair_header, shown.pair_rows)
     console.say()
-    for line in sentences:
-        console.say(line)
+    for sentence in (*shown.sentences, *say.more_sentences(compared, comparison)):
+        console.say(sentence)
 
 
-def mean_difference(conclusion: PairConclusion) -> float:
-    """The first less the second at the largest common size, -1..1."""
-    difference = conclusion.sizes[-1].paired.difference
-    assert difference is not None, "there is a pair"
-    return difference.mean
-
-
-def draw(path: Path, conclusion: PairConclusion, *, title: str) -> None:
-    """Draws both curves, where they cross, and their differences."""
-    first, second = conclusion.names
-    counts = [size.paired.num_pairs for size in conclusion.sizes]
-    pairs = f"{counts[0]}" if min(counts) == max(counts) else f"{max(counts)} to {min(counts)}"
-    means = [size.paired.difference for size in conclusion.sizes if size.paired.difference]
-    compared_curves(
-        path,
-        ComparedCurvesPlot(
-            title=title,
-            caption=f"{pairs} pair{'s' if max(counts) > 1 else ''} of trainings at each size, each pair on the same"
-            f" images; {conclusion.fits[0].num_test:,} test images",
-            curves=[
-                NamedCurve(name, measured_sizes(fit.points), drawn_curve(fit))
-                for name, fit in zip(conclusion.names, conclusion.fits, strict=True)
-            ],
-            differences=[
-                PairedDifferences(
-                    per_class=[size.per_class for size in conclusion.sizes],
-                    means=[mean.mean for mean in means],
-                    low=[mean.low for mean in means],
-                    high=[mean.high for mean in means],
-                )
-            ],
-            differences_title=f"{first} - {second}, paired: mean and 95 % t interval",
-            crossing=crossing_mark(conclusion),
-        ),
-    )
-
-
-def crossing_mark(conclusion: PairConclusion) -> SizeMark | None:
-    """Where the curves cross, if they do so once."""
-    found = conclusion.curves.crossings
-    if found is None or len(found.crossings) != 1 or not conclusion.has_spread:
-        return None
-    (crossing,) = found.crossings
-    return SizeMark(crossing.per_class, say.lead_sentence(conclusion), crossing.low, crossing.high)
+def first_less_best_other(compared: ComparedRuns, comparison: ComparisonResult) -> float:
+    """The mean of the arm of the first run less the best mean of the others, -1..1, or NaN."""
+    first = next(arm.name for arm in compared.arms if any(compared.results[0] in cell.jobs for cell in arm.cells))
+    means = {arm.arm.name: arm.test.mean for arm in comparison.arms if arm.test}
+    others = [mean for name, mean in means.items() if name != first]
+    return means[first] - max(others) if first in means and others else float("nan")

@@ -1,6 +1,8 @@
+from dataclasses import replace
+
 import pytest
 
-from cvtrain.sweeps.arms import arms_of
+from cvtrain.sweeps.arms import CostResult, arms_of
 from cvtrain.sweeps.leaderboard import JobResult
 
 
@@ -110,3 +112,31 @@ def test_rate_below_one_that_diverged_is_not_at_the_end():
 def test_runs_of_other_splits_have_other_keys():
     a, b = arms_of([job(model=m, seed=0, split=m) for m in ("a", "b")])
     assert not set(a.chosen.done) & set(b.chosen.done)
+
+
+def test_learning_rates_make_arms_where_they_are_not_tuned():
+    jobs = [job(optimizer="sgd", optimizer__lr=lr, seed=s) for lr in (0.1, 0.01) for s in range(2)]
+    arms = arms_of(jobs, lr_is_tuned=False)
+    assert [arm.name for arm in arms] == ["optimizer.lr=0.1", "optimizer.lr=0.01"]
+    assert [arm.lrs for arm in arms] == [[0.1], [0.01]]
+
+
+def test_setting_that_an_arm_lacks_is_its_default_or_left_out():
+    jobs = [job(optimizer="sgd", optimizer__momentum="0.5"), job(optimizer="adam")]
+    assert [arm.name for arm in arms_of(jobs)][1] == "optimizer=adam optimizer.momentum=default"
+    assert [arm.name for arm in arms_of(jobs, absent=None)][1] == "optimizer=adam"
+
+
+def test_cost_is_the_mean_of_the_jobs_that_are_done():
+    known = {"seconds": 4.0, "images_per_second": 100.0, "num_parameters": 7, "device": "cpu"}
+    jobs = [replace(job(seed=0), **known), replace(job(seed=1), **(known | {"seconds": 6.0}))]
+    jobs += [job(seed=2), replace(job(seed=3, status="failed"), **(known | {"seconds": 900.0, "device": "cuda"}))]
+    (arm,) = arms_of(jobs)
+    assert arm.cells[0].cost == CostResult(5.0, 100.0, 7.0, ("cpu",))
+    assert arms_of([job(seed=0)])[0].cells[0].cost == CostResult(None, None, None, ())
+
+
+def test_pruned_jobs_are_counted_apart():
+    (arm,) = arms_of([job(seed=s, status=status) for s, status in enumerate(("done", "pruned", "failed", "pruned"))])
+    assert arm.cells[0].troubles() == "1 of 4 jobs failed, 2 of 4 jobs pruned"
+    assert (arm.cells[0].num_pruned, len(arm.cells[0].done)) == (2, 1)

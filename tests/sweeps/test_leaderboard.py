@@ -3,13 +3,14 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
 from cvtrain.config import load_config
 from cvtrain.errors import OutputError
 from cvtrain.outputs import RunDir
-from cvtrain.sweeps.leaderboard import FIGURES, Job, read_jobs, rows, swept_keys, write_csv
+from cvtrain.sweeps.leaderboard import ENDINGS, FIGURES, Job, read_jobs, rows, swept_keys, write_csv
 from cvtrain.sweeps.verdict import compare
 
 DONE = {
@@ -89,6 +90,34 @@ def test_status_is_true_even_where_the_card_is_not(tmp_path, card, exit_code, st
     assert result.is_done == (status == "done")
 
 
+@pytest.mark.parametrize("status", ["failed", "stopped", "pruned", "running", "waiting"])
+def test_what_the_sweep_knows_goes_before_the_card(tmp_path, status):
+    job = job_in(tmp_path / "a", DONE | {"error": "old"}, exit_code=137)
+    (result,) = read_jobs([replace(job, status=status, error="killed by signal 9")])
+    assert (result.status, result.error, result.is_done) == (status, "killed by signal 9", False)
+    (own,) = read_jobs([replace(job, run_dir=job_in(tmp_path / "b", DIVERGED).run_dir)])
+    assert (own.status, own.error) == ("failed", DIVERGED["error"])
+
+
+def test_why_jobs_ended_stands_before_their_folder(tmp_path):
+    job = job_in(tmp_path / "a", DIVERGED | {"error": "=cmd()\n  second \x1b[31mline"}, exit_code=5)
+    path = tmp_path / "leaderboard.csv"
+    write_csv(path, read_jobs([job, Job({"model": "b"}, None, None)]))
+    header, first, second = csv.reader(path.read_text(encoding="utf-8").splitlines())
+    assert header[-3:] == ["stop_reason", "error", "run"]
+    assert first[-3:] == ["diverged", "'=cmd() second \\x1b[31mline", str(tmp_path / "a")]
+    assert second[-3:] == ["", "", ""]
+
+
+def test_pruned_jobs_are_neither_failures_nor_results(tmp_path):
+    jobs = [job_in(tmp_path / str(seed), DONE | {"seed": seed}, seed=str(seed)) for seed in range(2)]
+    jobs.append(replace(job_in(tmp_path / "2", DONE | {"seed": 2}, seed="2"), status="pruned"))
+    result = compare(read_jobs(jobs))
+    assert result.arms[0].test.num_values == 2
+    assert "all runs: 1 of 3 jobs pruned: the search ended them early, and they are not compared" in result.sentences
+    assert "failed" not in " ".join(result.sentences)
+
+
 @pytest.mark.parametrize(
     "text", [b"", b"{", b"[1]", b"\xff\xfe", b'{"status": "done", "test": 3, "best": [], "seed": "x"}']
 )
@@ -109,7 +138,7 @@ def test_jobs_that_left_no_folder_keep_their_words():
 def test_swept_keys_are_those_that_differ(tmp_path):
     results = read_jobs([Job({"data": "digits", "model": m, "seed": s}, None, None) for m in "ab" for s in "01"])
     assert swept_keys(results) == ["model", "seed"]
-    assert rows(results)[0] == ("model", "seed", "status", *FIGURES, "run")
+    assert rows(results)[0] == ("model", "seed", "status", *FIGURES, *ENDINGS, "run")
     assert rows(results, swept=["data", "seed"])[0][:2] == ("data", "seed")
 
 

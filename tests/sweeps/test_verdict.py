@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -271,3 +273,77 @@ def test_pairs_without_the_best_arm_have_a_table_of_their_own():
     assert float(row[3]) < 0.05
     assert compare(arms(8, good=0.93, bad=0.9)).pair_rows == []
     assert compare(arms(2, **{f"m{i}": 0.9 - i / 100 for i in range(7)})).pair_rows == []
+
+
+def with_seconds(jobs, device="cpu", **seconds):
+    return [replace(each, seconds=seconds[each.overrides["model"]], device=device) for each in jobs]
+
+
+def test_much_cheaper_arm_is_pointed_out_where_it_was_tested():
+    gains = (0.002, -0.002, 0.002, -0.002, 0.002, -0.002, 0.002, 0.001)
+    level = [job("model=small", s, 0.9 + s / 1000) for s in range(8)]
+    level += [job("model=big", s, 0.9 + s / 1000 + gain) for s, gain in enumerate(gains)]
+    result = compare(with_seconds(level, big=8.0, small=2.0))
+    cheap = "model=small: not distinguishable from the best at 0.2 of its time (2.00 s a job instead of 8.00 s)"
+    assert cheap in result.sentences
+    assert result.arms[1].time_share == 0.25
+
+    def is_pointed_out(jobs):
+        return any("of its time" in sentence for sentence in compare(jobs).sentences)
+
+    assert not is_pointed_out(with_seconds(level, big=8.0, small=5.0))
+    assert not is_pointed_out(with_seconds([each for each in level if each.seed < 4], big=8.0, small=2.0))  # untested
+    assert not is_pointed_out(with_seconds(arms(8, big=0.95, small=0.9), big=8.0, small=2.0))  # worse
+    elsewhere = [replace(each, device=each.overrides["model"]) for each in with_seconds(level, big=8.0, small=2.0)]
+    assert not is_pointed_out(elsewhere)
+
+
+def test_tables_tell_verdict_and_cost():
+    result = compare(with_seconds(arms(8, good=0.95, bad=0.9), good=250.0, bad=3.0))
+    good, bad = (dict(zip(result.header, row, strict=True)) for row in result.rows)
+    assert (good["verdict"], bad["verdict"]) == ("highest mean", "worse")
+    assert (good["s/job"], bad["s/job"], bad["parameters"]) == ("250", "3.00", "-")
+    undecided = compare(arms(2, good=0.95, bad=0.9))
+    assert [dict(zip(undecided.header, row, strict=True))["verdict"] for row in undecided.rows][1] == "not tested"
+    (alone,) = compare(arms(3, good=0.95)).rows
+    assert dict(zip(result.header, alone, strict=True))["verdict"] == "-"
+
+
+def test_every_group_needs_a_grid_where_arms_have_other_learning_rates():
+    jobs = [
+        job(f"model={j.overrides['model']}", j.seed, j.test_accuracy, lr=lr)
+        for j, lr in ((j, 0.1 if j.overrides["model"] == "good" else 0.01) for j in arms(8, good=0.95, bad=0.5))
+    ]
+    result = compare(jobs)
+    assert (result.winner, result.without_grid) == (None, ("model",))
+    assert result.sentences[-1].startswith("no winner named: each model needs its own optimizer.lr grid")
+    same = [replace(each, overrides=each.overrides | {"optimizer.lr": "0.1"}) for each in jobs]
+    assert compare(same).winner == "model=good"
+
+
+def test_every_pair_of_arms_is_kept():
+    result = compare([*arms(8, good=0.95, bad=0.9, fair=0.92), job("model=dead", 0, 0, status="failed")])
+    assert [(each.first, each.second) for each in result.pairs] == [
+        ("model=good", "model=fair"),
+        ("model=good", "model=bad"),
+        ("model=fair", "model=bad"),
+    ]
+    assert result.pairs[0].p_value == result.arms[1].p_value
+
+
+def test_of_many_arms_the_first_are_said_and_all_are_shown():
+    result = compare(arms(2, **{f"m{i:02}": 0.9 - i / 100 for i in range(15)}))
+    assert len(result.rows) == 15
+    assert len([s for s in result.sentences if s.startswith("model=")]) == 12
+    assert "3 more arms are in the table" in result.sentences
+
+
+def test_pruned_rates_are_summed_up_in_one_sentence():
+    jobs = [
+        job("model=a", 0, 0.9 - lr, lr=lr, status="pruned" if lr > 0.02 else "done") for lr in (0.01, 0.02, 0.03, 0.04)
+    ]
+    result = compare(jobs)
+    assert [s for s in result.sentences if "pruned" in s] == [
+        "all runs: 2 of 4 jobs pruned: the search ended them early, and they are not compared"
+    ]
+    assert result.arms[0].arm.chosen.lr == 0.01
