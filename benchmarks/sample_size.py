@@ -18,17 +18,13 @@ import argparse
 import csv
 import json
 import os
-import subprocess
 import sys
 import tempfile
-import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from benchmarks.textbook_sweep import BATCH_SIZE, MAX_EPOCHS, NETWORKS, SIZES
-from benchmarks.throughput import MAX_FOREIGN_CORES, busy_seconds
-
-ROOT = Path(__file__).parents[1]
+from benchmarks.commands import MAX_FOREIGN_CORES, read_all, run
+from benchmarks.textbook_sweep import BATCH_SIZE, MAX_EPOCHS, add_arguments
 
 
 @dataclass(frozen=True)
@@ -72,31 +68,6 @@ class Sweep:
     def images(self) -> int:
         """Trained, at all sizes."""
         return sum(size.images for size in self.sizes)
-
-
-def read_all(folder: Path) -> int:
-    """Brings every file into the memory of the system; their number."""
-    paths = [path for path in folder.rglob("*") if path.is_file()]
-    for path in paths:
-        path.read_bytes()
-    return len(paths)
-
-
-def run(command: list[str], *, folder: Path, variables: dict[str, str]) -> tuple[float, float]:
-    """Wall seconds of a command, and the cores that others used meanwhile."""
-    # Threads and allocator are the contestant's affair: what this shell has set for them could favour one of the two.
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "KMP_", "MKL_", "MALLOC_"))}
-    log_path = folder / "log.txt"
-    busy, started = busy_seconds(), time.perf_counter()
-    with log_path.open("w") as log:
-        process = subprocess.Popen(command, cwd=ROOT, env={**environment, **variables}, stdout=log, stderr=log)
-        _, status, usage = os.wait4(process.pid, 0)
-    seconds = time.perf_counter() - started
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"{' '.join(command)}\nended with {process.returncode}:\n{log_path.read_text()[-3000:]}")
-    foreign_seconds = busy_seconds() - busy - usage.ru_utime - usage.ru_stime  # its children are in its usage
-    return seconds, max(foreign_seconds, 0) / seconds
 
 
 def run_textbook(arguments: argparse.Namespace) -> Sweep:
@@ -221,13 +192,7 @@ def print_sweeps(textbook: Sweep, others: list[Sweep]) -> None:
 def main() -> None:
     """Prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--sizes", type=lambda words: tuple(map(int, words.split(","))), default=SIZES)
-    parser.add_argument("--model", choices=NETWORKS, default="conv_pool")
-    parser.add_argument("--augment", choices=("none", "flip_crop"), default="flip_crop")
-    parser.add_argument("--lr", type=float, default=0.01)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--workers", type=int, help="loader processes of the textbook; tried out without it")
+    add_arguments(parser)
     parser.add_argument("--cores", type=int, default=2, help="that both may use")
     parser.add_argument("--output", type=Path, help="a JSON file for all figures")
     arguments = parser.parse_args()

@@ -250,16 +250,21 @@ def find_setups(photographs: Photographs, new_network: Callable[[], nn.Module], 
     return {size: tried[min(size, MAX_TRIAL_SIZE)] for size in sizes}, test_setup
 
 
-def main() -> None:
-    """Trains all sizes; prints a line per size."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What is trained: the same for the textbook and for whoever is measured against it."""
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--sizes", type=lambda words: tuple(map(int, words.split(","))), default=SIZES)
     parser.add_argument("--model", choices=NETWORKS, default="conv_pool")
     parser.add_argument("--augment", choices=("none", "flip_crop"), default="flip_crop")
     parser.add_argument("--lr", type=float, default=0.01)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--workers", type=int, help="loader processes at every size; tried out without it")
+    parser.add_argument("--workers", type=int, help="loader processes of the textbook; tried out without it")
+
+
+def main() -> None:
+    """Trains all sizes; prints a line per size."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_arguments(parser)
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
 

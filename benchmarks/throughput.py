@@ -18,9 +18,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.commands import MAX_FOREIGN_CORES, busy_seconds
 from benchmarks.contestants import CONTESTANTS
-
-MAX_FOREIGN_CORES = 0.1
 
 
 @dataclass(frozen=True)
@@ -29,13 +28,6 @@ class Segment:
 
     images_per_second: float
     foreign_cores: float
-
-
-def busy_seconds() -> float:
-    """CPU seconds that the whole machine has spent on work since it started."""
-    numbers = [int(n) for n in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]]
-    idle = numbers[3] + numbers[4]
-    return (sum(numbers[:8]) - idle) / os.sysconf("SC_CLK_TCK")
 
 
 def family_seconds(pid: int) -> float:
