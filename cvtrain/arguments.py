@@ -52,9 +52,13 @@ def parse_arguments(arguments: Sequence[str]) -> Arguments:
     parser.add_argument("--config-name", "-cn", default="config")
     words, unknown = _without_unknown_flags(list(arguments))
     parsed = parser.parse_intermixed_args(words)
-    # No experiment is the default, which Hydra has no word for on a command line.
-    settings = tuple(word for word in parsed.settings if word not in ("experiment=null", "~experiment"))
+    settings = without_no_experiment(parsed.settings)
     return Arguments(settings, parsed.config_dir, parsed.config_name.removesuffix(".yaml"), unknown)
+
+
+def without_no_experiment(words: Sequence[str]) -> tuple[str, ...]:
+    """Without the words for no experiment: that is the default, which Hydra has no word for on a command line."""
+    return tuple(word for word in words if word not in ("experiment=null", "~experiment"))
 
 
 def _without_unknown_flags(words: list[str]) -> tuple[list[str], tuple[tuple[str, str], ...]]:

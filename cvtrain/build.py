@@ -8,7 +8,6 @@ from __future__ import annotations
 import copy
 import os
 import warnings
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -25,15 +24,18 @@ from cvtrain.data.facts import DataFacts
 from cvtrain.data.images import ImageData, ImageSet, MemoryImages, Progress
 from cvtrain.data.inputs import EvalInputs, TrainInputs
 from cvtrain.data.permutation import permutation_of, with_permutation
+from cvtrain.data.shares import Share
 from cvtrain.data.splits import Split, make_split
 from cvtrain.data.statistics import Normalize, measure_statistics
 from cvtrain.engine.device import Compute, choose_device, choose_precision, set_determinism
+from cvtrain.engine.distributed.rank import Rank
 from cvtrain.engine.runtime import available_cores
 from cvtrain.losses.foreign import ForeignLoss
 from cvtrain.models.fit import check_image_size
 from cvtrain.models.heads import replace_head
 from cvtrain.models.init import initialise
 from cvtrain.optimizers import build_optimizer
+from cvtrain.prepared import PreparedData
 from cvtrain.seeding import derive_seed
 
 
@@ -44,30 +46,6 @@ def _call(group: str, config: Config, **given: Any) -> Any:
 
 
 # ------------------------------------------------------------------------------------------------------ data
-
-
-@dataclass(frozen=True)
-class PreparedData:
-    """Images, which of them do what, and the facts about them."""
-
-    source: ImageData
-    split: Split
-    facts: DataFacts
-
-    def part(self, split: str) -> tuple[ImageSet, Tensor]:
-        """The images of `train`, `val` or `test` and the indices that belong to it."""
-        if split == "val":
-            images = self.source.train if self.split.val_from_train else self.source.val
-            assert images is not None, "a validation split of its own has images"
-            return images, self.split.val
-        return (self.source.train, self.split.train) if split == "train" else (self.source.test, self.split.test)
-
-    def names(self, split: str) -> list[str]:
-        """What to call each image of a split: its path, or its index."""
-        images, indices = self.part(split)
-        if images.names is None:
-            return [str(i) for i in indices.tolist()]
-        return [images.names[i] for i in indices.tolist()]
 
 
 def data(config: Config, *, progress: Progress | None = None) -> PreparedData:
@@ -139,43 +117,62 @@ def save_split(prepared: PreparedData) -> bytes:
     return buffer.getvalue()
 
 
-def _batches(config: Config, prepared: PreparedData, split: str, *, batch_size: int, device: torch.device) -> Batches:
-    images, indices = prepared.part(split)
+def _batches(
+    config: Config, images: ImageSet, indices: Tensor, *, batch_size: int, device: torch.device, rank: Rank | None
+) -> Batches:
     return Batches(
         images,
         indices,
         batch_size=batch_size,
         device=device,
         seed=derive_seed(config["seed"], "data"),
-        num_workers=num_workers(config),
+        num_workers=num_workers(config, rank),
     )
 
 
-def num_workers(config: Config) -> int:
-    """Processes that read image files while training."""
+def num_workers(config: Config, rank: Rank | None = None) -> int:
+    """Processes that read image files for this one while training."""
     wanted = config["data"].get("num_workers")
-    return min(available_cores(), 8) if wanted is None else wanted
+    return min(available_cores(rank.local_size if rank else 1), 8) if wanted is None else wanted
 
 
 def eval_inputs(
-    config: Config, prepared: PreparedData, split: str, *, facts: DataFacts, device: torch.device
+    config: Config,
+    prepared: PreparedData,
+    split: str,
+    *,
+    facts: DataFacts,
+    device: torch.device,
+    rank: Rank | None = None,
 ) -> EvalInputs:
-    """The images of a split, normalised and permuted as `facts` say (a checkpoint's, when one is evaluated)."""
-    batches = _batches(config, prepared, split, batch_size=config["trainer"]["eval_batch_size"], device=device)
+    """The images of a split, normalised and permuted as `facts` say (a checkpoint's, when one is evaluated).
+
+    Of several processes each gets its share; these put together in the order of the processes are the split.
+    """
+    images, indices = prepared.part(split)
+    batch_size = config["trainer"]["eval_batch_size"]
+    if rank is not None:
+        indices, batch_size = indices.tensor_split(rank.size)[rank.number], max(batch_size // rank.size, 1)
+    batches = _batches(config, images, indices, batch_size=batch_size, device=device, rank=rank)
     permute = permutation_of(facts.preprocessing, device=device)
     return EvalInputs(batches, Normalize(facts.statistics).to(device), permute=permute)
 
 
-def train_inputs(config: Config, prepared: PreparedData, *, device: torch.device) -> TrainInputs:
-    """The training images, shuffled, augmented, normalised and permuted.
+def train_inputs(
+    config: Config, prepared: PreparedData, *, device: torch.device, rank: Rank | None = None
+) -> TrainInputs:
+    """The training images, shuffled, augmented, normalised and permuted; of several processes each has a share.
 
     Raises:
         ConfigError: They are points, which cannot be augmented so.
     """
-    batches = _batches(config, prepared, "train", batch_size=config["trainer"]["batch_size"], device=device)
+    trainer = config["trainer"]
+    share = Share(rank.number, rank.size, trainer["accumulate"]) if rank else None
+    images, indices = prepared.part("train")
+    batches = _batches(config, images, indices, batch_size=trainer["batch_size"], device=device, rank=rank)
     facts, seed = prepared.facts, derive_seed(config["seed"], "augment")
     normalize, permute = Normalize(facts.statistics).to(device), permutation_of(facts.preprocessing, device=device)
-    return TrainInputs(batches, augmentation(config, facts), normalize, seed=seed, permute=permute)
+    return TrainInputs(batches, augmentation(config, facts), normalize, seed=seed, permute=permute, share=share)
 
 
 def augmentation(config: Config, facts: DataFacts) -> Augment:
@@ -256,14 +253,25 @@ def initialised_model(config: Config, facts: DataFacts, *, num_outputs: int) -> 
     return network, used
 
 
-def compute(config: Config, network: nn.Module | None, *, precision: str | None = None) -> Compute:
+def device(config: Config, rank: Rank | None = None) -> torch.device:
+    """Where this process computes.
+
+    Raises:
+        ConfigError: The device is not present.
+    """
+    return choose_device(config["trainer"]["device"], local_number=rank.local_number if rank else None)
+
+
+def compute(
+    config: Config, network: nn.Module | None, *, precision: str | None = None, rank: Rank | None = None
+) -> Compute:
     """Device and number format; a resumed run keeps the precision it had."""
     trainer = config["trainer"]
-    device = choose_device(trainer["device"])
+    where = device(config, rank)
     set_determinism(trainer["deterministic"])
     if precision is None:
-        precision = choose_precision(trainer["precision"], device, network) if network is not None else "fp32"
-    return Compute(device, precision, trainer["channels_last"])
+        precision = choose_precision(trainer["precision"], where, network) if network is not None else "fp32"
+    return Compute(where, precision, trainer["channels_last"])
 
 
 def optimizer(config: Config, network: nn.Module, *, device: torch.device) -> torch.optim.Optimizer:
@@ -305,7 +313,7 @@ def evaluate_every(config: Config, *, steps_per_epoch: int) -> int:
     return steps_per_epoch if wanted == "epoch" else wanted
 
 
-def limit_threads() -> None:
-    """Uses the cores that this process may use, unless the user has said how many."""
+def limit_threads(rank: Rank | None = None) -> None:
+    """Uses the cores that this process may use, unless the user, or the launcher, has said how many."""
     if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(available_cores())
+        torch.set_num_threads(available_cores(rank.local_size if rank else 1))

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import nn
 
 from cvtrain import build, targets
 from cvtrain.config import Config
@@ -17,9 +18,11 @@ from cvtrain.data.images import Preprocessing
 from cvtrain.data.known import known_facts
 from cvtrain.data.permutation import with_permutation
 from cvtrain.data.statistics import Statistics
-from cvtrain.engine.device import choose_device, device_problem
+from cvtrain.engine.device import choose_device, device_problem, shared_device_problem
+from cvtrain.engine.distributed.rank import rank_from_environment
 from cvtrain.engine.freezing import freeze
 from cvtrain.errors import ConfigError
+from cvtrain.resume import first_line
 
 _GROUPS = ("data", "augment", "model", "loss", "optimizer", "scheduler")
 
@@ -45,9 +48,10 @@ def check(config: Config, *, trains: bool = False) -> None:
     ]
     if trains and not problems:
         problems = _trial_problems(config)
-    device = device_problem(config["trainer"]["device"])
-    if device:
-        problems.append(device)
+    device, rank = device_problem(config["trainer"]["device"]), rank_from_environment()
+    shared = shared_device_problem(config["trainer"]["device"], num_local=rank.local_size) if rank else None
+    if device or shared:
+        problems += [problem for problem in (device, shared) if problem]
     elif config["trainer"]["precision"] == "fp16" and choose_device(config["trainer"]["device"]).type == "cpu":
         problems.append("trainer.precision=fp16 needs a GPU: type trainer.precision=bf16 or auto")
     if problems:
@@ -75,7 +79,31 @@ def _trial_problems(config: Config) -> list[str]:
         network = attempt(lambda: build.model(config, facts, num_outputs=num_outputs))
         if network is not None and attempt(lambda: freeze(network, config["trainer"]["freeze"])) is not None:
             attempt(lambda: build.optimizer(config, network, device=torch.device("cpu")))
+        if network is not None and loss_fn is not None and not problems:
+            attempt(lambda: _trial_step(config, facts, network))
     return list(dict.fromkeys(problems))  # what is wrong with the loss is met again with the model
+
+
+def _trial_step(config: Config, facts: DataFacts, network: nn.Module) -> None:
+    """A step on two images without numbers: whether loss and gradients take what the model gives.
+
+    Raises:
+        ConfigError: They do not.
+    """
+    size, kind = facts.image_size, torch.device("meta")
+    try:
+        logits = network.train()(torch.empty(2, facts.in_channels, size, size, device=kind))
+        losses = build.loss(config, facts)(logits, torch.zeros(2, dtype=torch.int64, device=kind))
+        losses.sum().backward()
+    except ConfigError:
+        raise
+    except Exception as error:  # of a model or a loss of the user's, whatever it is
+        if "meta" in str(error) or isinstance(error, NotImplementedError):
+            return  # it looks at numbers, and here are none
+        loss = config["choices"]["loss"]
+        raise ConfigError(
+            f"loss={loss} cannot train model={build.model_name(config)}: {type(error).__name__}: {first_line(error)}"
+        ) from None
 
 
 def expected_facts(config: Config) -> DataFacts | None:

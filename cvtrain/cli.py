@@ -7,21 +7,17 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import os
 import sys
-import tempfile
-import traceback
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 from cvtrain.arguments import parse_arguments
-from cvtrain.config import config_dir
+from cvtrain.config import Config, config_dir
+from cvtrain.ending import exit_code_of
 from cvtrain.engine import runtime
-from cvtrain.errors import ConfigError, CvtrainError
+from cvtrain.errors import ConfigError
 from cvtrain.help import help_text
-from cvtrain.record import memory_limit_of
-from cvtrain.signals import StopRequest
+from cvtrain.launch import check_launch, refuse_several
 
 _HYDRA_FLAGS = ("--info", "-i", "--shell-completion", "-sc", "--hydra-help")
 """Flags of Hydra's own that need its machinery around the whole program."""
@@ -36,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     runtime.prepare()
     code = exit_code_of(lambda: dispatch(arguments))
-    with contextlib.suppress(BrokenPipeError):
+    with contextlib.suppress(OSError):  # the reader has gone, or the terminal was closed
         sys.stdout.flush()
     sys.exit(code)
 
@@ -52,25 +48,44 @@ def dispatch(arguments: list[str]) -> None:
     elif any(word.partition("=")[0] in ("--cfg", "-c") for word in arguments):
         print_config(arguments)
     elif "--multirun" in arguments or "-m" in arguments:
-        from cvtrain.multirun import Multirun
+        from cvtrain.multirun import Multirun, resumed_sweep
 
-        Multirun(arguments, run_job=run_job).run()
+        refuse_several("--multirun")
+        (resumed_sweep(arguments) or Multirun(arguments)).run()
     elif any(flag in arguments for flag in _HYDRA_FLAGS):
         from cvtrain.multirun import run_hydra
 
         run_hydra(arguments, run)
+    elif any(word.startswith("resume=") for word in arguments):
+        from cvtrain.multirun import resumed_sweep
+
+        sweep = resumed_sweep(arguments)
+        run(arguments) if sweep is None else sweep.run()
     else:
         run(arguments)
 
 
 def run(arguments: Sequence[str]) -> Any:
-    """Composes settings and runs their task; returns what the task returns."""
+    """Composes settings and runs their task; returns what the task returns.
+
+    Raises:
+        ConfigError: The settings are wrong, or are of a multirun.
+    """
     from cvtrain.compose import compose
 
     config = compose(arguments)
+    check_launch(config)
+    idle = [key for key in config["typed"] if key.startswith("sweep.") and not _is_own_sweep(key, config)]
+    if idle:
+        raise ConfigError([f"{key} works with --multirun only" for key in idle])
     if config["task"] == "train" and config["choices"]["experiment"]:
         _say_what_is_left_out(arguments)
     return importlib.import_module(f"cvtrain.tasks.{config['task']}").run(config)
+
+
+def _is_own_sweep(key: str, config: Config) -> bool:
+    """Whether a setting of `sweep` is that of a sample-size sweep."""
+    return config["task"] == "sample_size_sweep" and key in ("sweep.jobs", "sweep.threads")
 
 
 def _say_what_is_left_out(arguments: Sequence[str]) -> None:
@@ -82,32 +97,6 @@ def _say_what_is_left_out(arguments: Sequence[str]) -> None:
     if arms:
         swept = ", ".join(f"{key}={value}" for key, value in arms.items())
         Console().say(f"one run of an experiment with several: --multirun runs all ({swept})")
-
-
-def run_job(arguments: Sequence[str], *, sweep_dir: Path) -> tuple[int, Any, Path | None]:
-    """Runs one job of a multirun in a folder of the sweep that is named by the hash of its settings.
-
-    Returns:
-        Its exit code, what its task returns (None after an error), and the folder, which only training makes; no
-        folder where an earlier job had the same settings: nothing is run then.
-    """
-    from cvtrain.compose import compose
-    from cvtrain.config import config_hash
-
-    found: list[Any] = []
-    folder: Path | None = sweep_dir
-
-    def job() -> None:
-        nonlocal folder
-        config = compose(arguments)
-        folder = sweep_dir / config_hash(config)[:16]
-        if folder.exists():
-            folder = None
-            return
-        found.append(importlib.import_module(f"cvtrain.tasks.{config['task']}").run({**config, "folder": str(folder)}))
-
-    code = exit_code_of(job)
-    return code, found[0] if found else None, folder
 
 
 def print_config(arguments: list[str]) -> None:
@@ -131,51 +120,6 @@ def print_config(arguments: list[str]) -> None:
     print("defaults:\n- config")
     print("".join(f"- override /{group}: {option}\n" for group, option in choices.items() if option), end="")
     print("- _self_\n" + save_text(config), end="")
-
-
-# --------------------------------------------------------------------------------------------------- errors
-
-
-def exit_code_of(command: Callable[[], Any]) -> int:
-    """Runs a command and turns whatever it raises into an exit code and, at most, six lines."""
-    try:
-        with StopRequest():
-            command()
-    except CvtrainError as error:
-        _show(error.lines())
-        return error.exit_code
-    except BrokenPipeError:
-        # Whoever read our output has gone: nothing is wrong, and nothing can be said.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except Exception as error:
-        limit = memory_limit_of(error)
-        _show(limit.lines() if limit else internal_error(error))
-        return limit.exit_code if limit else 1
-    return 0
-
-
-def _show(lines: Sequence[str]) -> None:
-    from cvtrain.console import print_error
-
-    print_error(lines)
-
-
-def internal_error(error: Exception) -> list[str]:
-    """The words for a bug of ours; the traceback goes to a file."""
-    notes = [
-        note.partition(": ")[2] for note in getattr(error, "__notes__", []) if note.startswith("cvtrain-traceback")
-    ]
-    if not notes:
-        path = Path(tempfile.gettempdir()) / f"cvtrain-error-{os.getpid()}.txt"
-        with contextlib.suppress(OSError):
-            path.write_text(traceback.format_exc(), encoding="utf-8")
-        notes = [str(path)]
-    first = str(error).splitlines()[0] if str(error) else ""
-    return [
-        f"internal error: {type(error).__name__}: {first}",
-        f"this is a bug in cvtrain; the traceback is in {notes[0]}",
-    ]
 
 
 if __name__ == "__main__":

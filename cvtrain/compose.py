@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from cvtrain import schema, targets
-from cvtrain.arguments import FLAGS, Arguments, parse_arguments
-from cvtrain.composer import Composer, plain_settings
+from cvtrain.arguments import FLAGS, Arguments, parse_arguments, without_no_experiment
+from cvtrain.composer import Composer, plain_settings, with_values
 from cvtrain.config import TRAINED_GROUPS, Config, config_dir
 from cvtrain.errors import ConfigError
 from cvtrain.help import GROUPS, options_of, options_with
@@ -42,14 +43,63 @@ def compose(arguments: Sequence[str]) -> Config:
 
 def compose_parsed(parsed: Arguments) -> Config:
     """As `compose`, for a command line that has been parted into flags and settings."""
+    with Composer(parsed) as hydra:
+        return _checked(parsed, hydra)
+
+
+class JobComposer:
+    """Composes many command lines that differ in their settings alone; what they have in common is done once.
+
+    Args:
+        parsed: Flags that all have.
+    """
+
+    def __init__(self, parsed: Arguments) -> None:
+        self._parsed, self._composer = parsed, Composer(parsed)
+
+    def compose(self, words: Sequence[str]) -> Config:
+        """The settings of one job.
+
+        Raises:
+            ConfigError: All problems at once.
+        """
+        (found,) = self.compose_all([words])
+        if isinstance(found, ConfigError):
+            raise found
+        return found
+
+    def compose_all(self, jobs: Sequence[Sequence[str]]) -> list[Config | ConfigError]:
+        """The settings of each job, or all that is wrong with it."""
+        found: list[Config | ConfigError] = []
+        with self._composer as hydra:
+            for words in jobs:
+                try:
+                    parsed = replace(self._parsed, settings=without_no_experiment(words))
+                    found.append(_checked(parsed, hydra))
+                except ConfigError as error:
+                    found.append(error)
+        return found
+
+
+def _checked(parsed: Arguments, hydra: Composer) -> Config:
     problems: list[str] = []
     try:
-        config = _compose(parsed, problems)
+        config = _compose(parsed, hydra, problems)
     except ConfigError as error:
         raise ConfigError([*problems, *error.problems], hint=error.hint) from None
     if problems:
         raise ConfigError(_with_device(problems, config))
     return config
+
+
+def sweeper_of_experiment(parsed: Arguments) -> str | None:
+    """Hydra's sweeper that an experiment chooses; None without an experiment.
+
+    Raises:
+        ConfigError: The configs cannot be composed.
+    """
+    composed = _experiment(parsed)
+    return None if composed is None else str(composed.hydra.runtime.choices["hydra/sweeper"])
 
 
 def arms_of_experiment(parsed: Arguments) -> dict[str, str]:
@@ -60,26 +110,33 @@ def arms_of_experiment(parsed: Arguments) -> dict[str, str]:
     Raises:
         ConfigError: The configs cannot be composed.
     """
-    chosen = [word for word in parsed.settings if word.startswith("experiment=")]
-    with Composer(parsed) as hydra:
-        if not chosen or chosen[-1].partition("=")[2] not in hydra.options("experiment"):
-            return {}  # what is wrong with it is told when all is composed
-        params = hydra.compose(chosen[-1:]).hydra.sweeper.params
+    composed = _experiment(parsed)
+    if composed is None:
+        return {}
+    params = composed.hydra.sweeper.params
     typed = {word.lstrip("+~").partition("=")[0] for word in parsed.settings}
     return {str(k): str(v) for k, v in (params or {}).items() if v is not None and k not in typed}
 
 
-def _compose(parsed: Arguments, problems: list[str]) -> Config:
+def _experiment(parsed: Arguments) -> Any:
+    """What the experiment that was typed composes to; None where none was, or one that does not exist."""
+    chosen = [word for word in parsed.settings if word.startswith("experiment=")]
     with Composer(parsed) as hydra:
-        for flag, value in parsed.unknown:
-            problems.append(unknown_flag(flag, value, [*hydra.groups, *hydra.known_keys()], FLAGS))
-        overrides = _parse_overrides(parsed.settings, hydra, problems)
-        words = {o.key_or_group: o.value() for o in overrides if not o.is_delete()}
-        if words.get("resume") is not None:
-            config, more = resumed_config(Path(str(words["resume"])), list(words.items()), hydra.groups)
-            problems += more
-        else:
-            config = _new_config(overrides, hydra, problems)
+        if not chosen or chosen[-1].partition("=")[2] not in hydra.options("experiment"):
+            return None  # what is wrong with it is told when all is composed
+        return hydra.compose(chosen[-1:])
+
+
+def _compose(parsed: Arguments, hydra: Composer, problems: list[str]) -> Config:
+    for flag, value in parsed.unknown:
+        problems.append(unknown_flag(flag, value, [*hydra.groups, *hydra.known_keys()], FLAGS))
+    overrides = _parse_overrides(parsed.settings, hydra, problems)
+    words = {o.key_or_group: o.value() for o in overrides if not o.is_delete()}
+    if words.get("resume") is not None:
+        config, more = resumed_config(Path(str(words["resume"])), list(words.items()), hydra.groups)
+        problems += more
+    else:
+        config = _new_config(overrides, hydra, problems)
     problems += targets.plugin_problems(config.get("plugins"), typed="plugins" in words)
     return config
 
@@ -143,7 +200,7 @@ def _new_config(overrides: list[Any], hydra: Composer, problems: list[str]) -> C
     # A trainer of the user's is measured by the packaged one: code reads its keys, and no `_target_` lists them.
     is_packaged = selected.get("trainer") in (None, *options_of("trainer", config_dir()))
     options = selected if is_packaged else {**selected, "trainer": "default"}
-    reference = plain_settings(hydra.compose([f"{g}={c}" for g, c in options.items()], config_name="config"), {}, [])
+    reference = hydra.defaults_of([f"{group}={option}" for group, option in options.items()])
     config, typed = plain_settings(composed, reference, problems), sorted({o.key_or_group for o in overrides})
     set_one_length(config, typed, reference)
     if trained is not None:
@@ -185,21 +242,11 @@ def _part_overrides(overrides: list[Any], hydra: Composer, problems: list[str]) 
 
 def _compose_values(hydra: Composer, choices: list[str], values: list[Any], problems: list[str]) -> Any:
     """The composition with all values; where one does not fit into it, that is a problem, and it is left out."""
-    # A `++` sets a key whether it exists or not; the comparison with the reference finds those that do not.
-    forced = [f"++{o.input_line.lstrip('+')}" for o in values]
-    try:
-        return hydra.compose([*choices, *forced])
-    except ConfigError:
-        hydra.compose(choices)  # fails again if no value is to blame
-    fitting: list[str] = []
-    for word in forced:
-        try:
-            hydra.compose([*choices, word])
-            fitting.append(word)
-        except ConfigError:
-            written = word.removeprefix("++")
-            problems.append(f"{written}: {written.partition('=')[0].rpartition('.')[0]} holds no keys")
-    return hydra.compose([*choices, *fitting])
+    composed, misfits = with_values(hydra.compose_choices(choices), values)
+    for override in misfits:
+        written = override.input_line.lstrip("+")
+        problems.append(f"{written}: {written.partition('=')[0].rpartition('.')[0]} holds no keys")
+    return composed
 
 
 def _explain(key: str, known: list[str], *, config: Config, selected: dict[str, str]) -> str:

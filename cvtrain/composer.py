@@ -5,6 +5,7 @@ Knows configs as Hydra does; not which settings are right.
 
 from __future__ import annotations
 
+import copy
 import functools
 import re
 from pathlib import Path
@@ -43,6 +44,8 @@ class Composer:
         check_root_config(parsed.config_name, self.folders)
         self.config_name = parsed.config_name
         self.groups = list(GROUPS)
+        self._composed: dict[tuple[str, ...], Any] = {}
+        self._defaults: dict[tuple[str, ...], Config] = {}
 
     def __enter__(self) -> Composer:
         from hydra import initialize_config_dir
@@ -82,6 +85,24 @@ class Composer:
         except (HydraException, OmegaConfBaseException, YAMLError, ValueError, OSError) as error:
             raise ConfigError(self._explain(error)) from None
 
+    def compose_choices(self, choices: list[str]) -> Any:
+        """As `compose`, for words that choose options; what many jobs have in common is composed once.
+
+        Raises:
+            ConfigError: As `compose`.
+        """
+        key = tuple(choices)
+        if key not in self._composed:
+            self._composed[key] = self.compose(choices)
+        return copy.deepcopy(self._composed[key])
+
+    def defaults_of(self, choices: list[str]) -> Config:
+        """The settings of options as the packaged root config has them, without any value of the user."""
+        key = tuple(choices)
+        if key not in self._defaults:
+            self._defaults[key] = plain_settings(self.compose(choices, config_name="config"), {}, [])
+        return copy.deepcopy(self._defaults[key])
+
     def _explain(self, error: Exception) -> str:
         """Hydra's words for a failed composition, in one sentence."""
         message = " ".join(str(error).split())
@@ -100,8 +121,7 @@ class Composer:
 
     def known_keys(self) -> list[str]:
         """The keys of a command without any word."""
-        defaults = plain_settings(self.compose([], config_name="config"), {}, [])
-        return [key for key, _ in schema.leaves(defaults) if not key.endswith("_target_")]
+        return [key for key, _ in schema.leaves(self.defaults_of([])) if not key.endswith("_target_")]
 
 
 def plain_settings(composed: Any, reference: Config, problems: list[str]) -> Config:
@@ -130,3 +150,17 @@ def plain_settings(composed: Any, reference: Config, problems: list[str]) -> Con
             return schema.look_up(reference, key)[1]
 
     return resolve(composed, "")
+
+
+def with_values(composed: Any, values: list[Any]) -> tuple[Any, list[Any]]:
+    """A composition with values set in it, whether their keys exist or not, and the overrides that do not fit."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    misfits = []
+    for override in values:
+        try:
+            OmegaConf.update(composed, override.key_or_group, override.value(), merge=True, force_add=True)
+        except (OmegaConfBaseException, AssertionError, TypeError, ValueError):
+            misfits.append(override)
+    return composed, misfits

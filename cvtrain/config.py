@@ -18,13 +18,14 @@ from cvtrain.suggestions import nearest
 Config = dict[str, Any]
 """Every key of every chosen group, and under `choices` which option each group has."""
 
-RUN_ONLY_KEYS = ("name", "output_dir", "resume", "plugins", "typed", "folder")
+RUN_ONLY_KEYS = ("name", "output_dir", "resume", "plugins", "typed", "sweep")
 """Keys that say how a command is run and change no result: left out of the hash of a config."""
 
 RESUME_MAY_CHANGE = (
     "trainer.epochs",
     "trainer.steps",
     "trainer.device",
+    "trainer.distributed",
     "trainer.eval_batch_size",
     "trainer.on_not_learning",
     "trainer.log_every",
@@ -137,7 +138,7 @@ def save_text(config: Mapping[str, Any]) -> str:
     """The settings as YAML, with secrets masked."""
     import yaml
 
-    kept = {k: v for k, v in masked(config).items() if k not in ("resume", "typed", "folder")}
+    kept = {k: v for k, v in masked(config).items() if k not in ("resume", "typed")}
     return yaml.safe_dump(kept, sort_keys=False, allow_unicode=True)
 
 
@@ -155,4 +156,17 @@ def masked(settings: Any, key: str = "") -> Any:
 def config_hash(config: Mapping[str, Any]) -> str:
     """SHA-256 (hex) of the settings that define a result: where and how it is run does not matter."""
     defining = {k: v for k, v in config.items() if k not in RUN_ONLY_KEYS}
-    return hashlib.sha256(json.dumps(defining, sort_keys=True, default=str).encode()).hexdigest()
+    # Which experiment values come from does not matter either; `experiment` is the one choice that is no part.
+    if not defining.get("trainer", {}).get("distributed", True):  # the same as before there was such a key
+        defining["trainer"] = {k: v for k, v in defining["trainer"].items() if k != "distributed"}
+    defining["choices"] = {k: v for k, v in config.get("choices", {}).items() if k != "experiment"}
+    return hashlib.sha256(json.dumps(_canonical(defining), sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _canonical(value: Any) -> Any:
+    """The same for 1 and 1.0: what is typed as either is the same setting."""
+    if isinstance(value, Mapping):
+        return {str(k): _canonical(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_canonical(each) for each in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value

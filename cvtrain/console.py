@@ -5,6 +5,8 @@ Knows figures and words, not models or files. Without a terminal it writes plain
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -252,12 +254,17 @@ def _encodable(line: str) -> str:
     return line.encode(encoding, "backslashreplace").decode(encoding)
 
 
+def forget_reader() -> None:
+    """Lets what is printed from now on go nowhere: whoever read it has gone."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def print_error(lines: Sequence[str], *, max_lines: int = 6) -> None:
     """Prints an error of the user's to stderr, in six lines at most."""
     lines = [printable(line) for line in lines]
     if len(lines) > max_lines:
         left_out = len(lines) - max_lines + 1
         lines = [*lines[: max_lines - 1], f"... and {left_out} more"]
-    print(
-        "\n".join(("error: " if i == 0 else "  ") + line for i, line in enumerate(lines)), file=sys.stderr, flush=True
-    )
+    text = "\n".join(("error: " if i == 0 else "  ") + line for i, line in enumerate(lines))
+    with contextlib.suppress(OSError):  # the terminal was closed
+        print(text, file=sys.stderr, flush=True)

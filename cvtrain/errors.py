@@ -10,13 +10,17 @@ Knows nothing of consoles, configs or torch: raising is all that happens here.
     ├── DivergedError            5   the loss or a weight is no longer finite
     ├── NotLearningError         5   nothing is learnt, and the run was told to stop then
     ├── MemoryLimitError         6   the device has no room for a step
-    ├── JobsFailedError        1..6   some jobs of a multirun, each told of when it failed
+    ├── JobsFailedError        1..6   some jobs of a multirun (1) or trainings of a sweep, each told of when it failed
+    ├── ProcessFailedError     1..   another process of the same training has failed (its code), or is gone (1)
     └── InterruptedBySignal  128+N   stopped by signal N after saving a checkpoint
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+
+_MAX_JOBS_SHOWN = 4
+"""With a line before them and a hint after them that makes the six lines of an error."""
 
 
 class CvtrainError(Exception):
@@ -91,15 +95,33 @@ class MemoryLimitError(CvtrainError):
 
 
 class JobsFailedError(CvtrainError):
-    """Some jobs of a multirun have failed, and have said why.
+    """Some jobs of many are not done; each was told of when it failed.
 
     Args:
-        jobs: The words of each failed job, and its exit code.
+        jobs: A line for each.
+        exit_code: Of the command.
+        hint: What to type.
     """
 
-    def __init__(self, jobs: Sequence[tuple[str, int]]) -> None:
-        super().__init__("\n".join(f"failed with exit code {code}: {words}" for words, code in jobs))
-        self.exit_code = jobs[0][1]
+    def __init__(self, jobs: Sequence[str], *, exit_code: int = 1, hint: str | None = None) -> None:
+        shown = [*jobs[: _MAX_JOBS_SHOWN - 1], f"... and {len(jobs) - _MAX_JOBS_SHOWN + 1} more"]
+        counted = [f"{len(jobs)} jobs are not done:"] if len(jobs) > 1 else []
+        super().__init__("\n".join([*counted, *(jobs if len(jobs) <= _MAX_JOBS_SHOWN else shown)]), hint=hint)
+        self.exit_code = exit_code
+
+
+class ProcessFailedError(CvtrainError):
+    """Another of the processes that train one model together has failed, or has ended without a word.
+
+    Args:
+        message: Its own words where it left any.
+        exit_code: Its exit code.
+        hint: What to type.
+    """
+
+    def __init__(self, message: str, *, exit_code: int = 1, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.exit_code = exit_code
 
 
 class InterruptedBySignal(CvtrainError):  # noqa: N818 - an interruption is no error of anybody's

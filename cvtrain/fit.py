@@ -10,22 +10,20 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-import torch
-
 from cvtrain import build
 from cvtrain.config import Config, masked
 from cvtrain.console import Console
 from cvtrain.data.facts import DataFacts
-from cvtrain.engine.averaging import WeightAverage
-from cvtrain.engine.checkpoint import Loaded, list_checkpoints, mark_best
+from cvtrain.engine.checkpoint import Loaded
+from cvtrain.engine.distributed.team import Team, Wishes
 from cvtrain.engine.evaluator import EvaluationResult, evaluate
 from cvtrain.engine.events import Evaluation, Step
-from cvtrain.engine.freezing import freeze
 from cvtrain.engine.selection import Selection
-from cvtrain.engine.trainer import Trainer
-from cvtrain.errors import ConfigError, InterruptedBySignal
-from cvtrain.init_from import Start, Taken, read_start, take_weights, with_normalisation
+from cvtrain.errors import ConfigError, InterruptedBySignal, NotLearningError
+from cvtrain.init_from import Start, read_start, with_normalisation
+from cvtrain.launch import resume_command
 from cvtrain.outputs import RunDir
+from cvtrain.parts import make_parts, make_trainer
 from cvtrain.results import FitResult
 from cvtrain.resume import check_length, check_same_data, check_same_settings, explained, load_best, load_weights
 from cvtrain.safekeeping import Safekeeping
@@ -45,6 +43,7 @@ class Run:
         stop: Set by a signal.
         checkpoint: What to go on from, or None.
         start: What `model.init_from` names, if it has been read.
+        team: The processes that train together; all make a run of the same state, and the first one alone writes.
 
     Raises:
         ConfigError: Settings that do not fit the data, each other or the checkpoint.
@@ -62,86 +61,67 @@ class Run:
         stop: StopRequest,
         checkpoint: Loaded | None = None,
         start: Start | None = None,
+        team: Team | None = None,
     ) -> None:
         self.config, self.prepared, self.facts = config, prepared, prepared.facts
-        self.run_dir, self.console, self.stop = run_dir, console, stop
+        self.run_dir, self.console, self.stop, self.team = run_dir, console, stop, team
+        self._rank, self._writes = (None, True) if team is None else (team.rank, team.is_first)
         self._started, self._seconds_before = time.monotonic(), 0.0
         self._checkpoints = Safekeeping(run_dir, keep=config["trainer"]["checkpoint"]["keep"], warn=console.warn)
         self._saved_position = (0, 0)
         self.last: Evaluation | None = None
-        self.taken: Taken | None = None
-        self.origin: dict[str, Any] | None = None  # of the first weights
+        self.origin: dict[str, Any] | None  # of the first weights
         if checkpoint:
             with explained(checkpoint.path):
                 check_same_settings(checkpoint.state["config"], config)
                 check_same_data(checkpoint.state["facts"], self.facts)
-                self._normalise_by(DataFacts.from_plain(checkpoint.state["facts"]))
+                self.prepared = with_normalisation(prepared, DataFacts.from_plain(checkpoint.state["facts"]))
                 precision = checkpoint.state["precision"]
             self._assemble(precision)
             with explained(checkpoint.path):
                 self._restore(checkpoint.state)
-            self._go_on_from(checkpoint)
+            if self._writes:
+                self._checkpoints.go_on_from(checkpoint)
         else:
             self._assemble(None, start or read_start(config))
-            run_dir.cut_metrics(0)  # rows of a process that was killed before its first checkpoint
+            if self._writes:
+                run_dir.cut_metrics(0)  # rows of a process that was killed before its first checkpoint
 
     # ---------------------------------------------------------------------------------------- parts
 
-    def _normalise_by(self, facts: DataFacts) -> None:
-        self.prepared = with_normalisation(self.prepared, facts)
-        self.facts = self.prepared.facts
-
     def _assemble(self, precision: str | None, start: Start | None = None) -> None:
         config, settings = self.config, self.config["trainer"]
-        self.loss_fn = build.loss(config, self.facts)
-        self.model, self.init = build.initialised_model(config, self.facts, num_outputs=self.loss_fn.num_outputs)
-        if start is not None:
-            self.taken = take_weights(self.model, start, config=config, prepared=self.prepared)
-            self.origin = self.taken.origin
-            self._normalise_by(start.facts)
-        self.compute = build.compute(config, self.model, precision=precision)
-        self.compute.place(self.model)
-        self.loss_fn.to(self.compute.device)
-        frozen = freeze(self.model, settings["freeze"]) if settings["freeze"] else []
-        optimizer = build.optimizer(config, self.model, device=self.compute.device)
-        inputs = build.train_inputs(config, self.prepared, device=self.compute.device)
-        total_steps = build.total_steps(config, steps_per_epoch=len(inputs))
+        parts = make_parts(config, self.prepared, precision=precision, start=start, team=self.team)
+        self.prepared, self.facts = parts.prepared, parts.prepared.facts
+        self.loss_fn, self.model, self.init, self.compute = parts.loss_fn, parts.model, parts.init, parts.compute
+        self.taken, self.origin = parts.taken, parts.taken.origin if parts.taken else None
         self.val_inputs = self._eval_inputs("val") if len(self.prepared.split.val) else None
-        self.trainer = Trainer(
-            self.model,
-            self.loss_fn,
-            optimizer=optimizer,
-            schedule=build.schedule(config, total_steps=total_steps, steps_per_epoch=len(inputs)),
-            inputs=inputs,
-            evaluate_fn=self._validate if self.val_inputs else None,
-            compute=self.compute,
-            total_steps=total_steps,
-            seed=config["seed"],
-            evaluate_every=build.evaluate_every(config, steps_per_epoch=len(inputs)),
-            accumulate=settings["accumulate"],
-            grad_clip=settings["grad_clip"],
-            average=WeightAverage(self.model, settings["ema"]) if settings["ema"] is not None else None,
-            frozen=frozen,
-            forward=torch.compile(self.model) if settings["compile"] else None,
-        )
+        self.trainer = make_trainer(config, parts, evaluate_fn=self._validate if self.val_inputs is not None else None)
+        if self.team:
+            self.team.ask = self._wishes
         self.watch = watch_over(config, self.prepared, self.trainer, init=self.init, say=self.console.warn)
         stopping = settings["early_stopping"]
         if stopping["patience"] is not None and self.val_inputs is None:
             raise ConfigError("trainer.early_stopping.patience needs validation images, and there are none")
         rules = {k: v for k, v in stopping.items() if k != "restore_best"}
-        self.selection = Selection(**rules | {"min_steps": min(stopping.get("min_steps", 0), total_steps)})
+        self.selection = Selection(**rules | {"min_steps": min(stopping.get("min_steps", 0), self.trainer.total_steps)})
 
     def _eval_inputs(self, split: str) -> Any:
         device = self.compute.device
-        return build.eval_inputs(self.config, self.prepared, split, facts=self.facts, device=device)
+        return build.eval_inputs(self.config, self.prepared, split, facts=self.facts, device=device, rank=self._rank)
 
     def _validate(self) -> EvaluationResult | None:
         return evaluate(
-            self.model, self.loss_fn, self.val_inputs, compute=self.compute, should_stop=lambda: bool(self.stop)
+            self.model,
+            self.loss_fn,
+            self.val_inputs,
+            compute=self.compute,
+            should_stop=lambda: bool(self.stop),
+            team=self.team,
         )
 
     def _restore(self, state: dict[str, Any]) -> None:
-        """Takes over a saved state; what it is about on the disk is `_go_on_from`'s."""
+        """Takes over a saved state; what it is about on the disk is `Safekeeping.go_on_from`'s."""
         self.origin = state.get("init_from")
         self.trainer.load_state_dict(state["trainer"])
         self.watch.load_state_dict(state.get("diagnosis"))
@@ -153,15 +133,6 @@ class Run:
         check_length(self.config, step=self.trainer.step, steps_per_epoch=self.trainer.steps_per_epoch)
         if self.selection.out_of_patience and state["total_steps"] < self.trainer.total_steps:
             self.selection.forgive()
-
-    def _go_on_from(self, checkpoint: Loaded) -> None:
-        """Brings the folder to where the checkpoint is: a process may have died at any moment after writing it."""
-        state = checkpoint.state
-        if state["is_best"]:
-            steps = list_checkpoints(self.run_dir.checkpoint_dir, "step")
-            mark_best(next(file for file in steps if file.path == checkpoint.path))
-        if not self.run_dir.cut_metrics(state["metrics_num_bytes"]):
-            self.console.warn(f"{self.run_dir.metrics_path} is shorter than it was: rows are missing")
 
     # ---------------------------------------------------------------------------------------- training
 
@@ -195,44 +166,59 @@ class Run:
                 step_log.see(event, trainer.totals)
                 if isinstance(event, Evaluation) and self._take_in(event):
                     break
-                if self.watch.verdict:
-                    self._give_up()
-            if self.stop:
-                self._interrupt()
+            self._end_if_told()
         finally:
             self.console.end_bar()
         return "early_stopping" if self.selection.out_of_patience else "finished"
 
     def _listen(self, events: Iterator[Step | Evaluation]) -> Iterator[Step | Evaluation]:
         """Passes events on until a signal asks to stop, and saves between them when it is time."""
-        every_seconds = 60 * self.config["trainer"]["checkpoint"]["every_minutes"]
         for event in events:
             yield event
-            if self.stop:
+            wishes = self._wishes()
+            if self.team:
+                wishes = self.team.heard if isinstance(event, Step) else Wishes()
+            if wishes.signum or wishes.give_up:
                 return
             if isinstance(event, Step):
                 self.console.step(event.step)
-                if time.monotonic() - self._checkpoints.saved_at > every_seconds:
+                if wishes.save:
                     self.save()
+
+    def _wishes(self) -> Wishes:
+        """What this process wants after a step; signals may come to any, all else is for the first one to say."""
+        every_seconds = 60 * self.config["trainer"]["checkpoint"]["every_minutes"]
+        is_time = time.monotonic() - self._checkpoints.saved_at > every_seconds
+        return Wishes(self.stop.signum or 0, is_time and self._writes, bool(self.watch.verdict) and self._writes)
+
+    def _end_if_told(self) -> None:
+        """Saves and ends the run where a signal, or a verdict, asks for it, in any process."""
+        wishes = self.team.decide() if self.team else self._wishes()
+        if wishes.give_up and not self.selection.out_of_patience:
+            self._give_up()
+        if wishes.signum:
+            self._interrupt(wishes.signum)
 
     def _give_up(self) -> None:
         self.save(must=True)
-        raise self.watch.error(resume=f"cvtrain resume={self.run_dir.path}")
+        if self.watch.verdict is None:
+            raise NotLearningError("the first process has found that nothing is learnt")
+        raise self.watch.error(resume=resume_command(self.run_dir.path, self._rank))
 
-    def _interrupt(self) -> None:
+    def _interrupt(self, signum: int) -> None:
         if self._saved_position != self.trainer.position:
             self.save(must=True)
-        assert self.stop.signum is not None, "a stop has a signal"
         where = f"step {self.trainer.step} of {self.trainer.total_steps}"
         raise InterruptedBySignal(
-            f"stopped by {described(self.stop.signum)} at {where}; the state is saved",
-            signum=self.stop.signum,
-            hint=f"continue with: cvtrain resume={self.run_dir.path}",
+            f"stopped by {described(signum)} at {where}; the state is saved",
+            signum=signum,
+            hint=f"continue with: {resume_command(self.run_dir.path, self._rank)}",
         )
 
     def _take_in(self, evaluation: Evaluation) -> bool:
         """Writes, shows and saves an evaluation; returns whether patience is at its end."""
-        self.run_dir.append_metrics(evaluation)
+        if self._writes:
+            self.run_dir.append_metrics(evaluation)
         is_best = self.selection.observe(evaluation)
         self.last = evaluation
         self.console.evaluation(evaluation, is_best=is_best)
@@ -274,7 +260,10 @@ class Run:
         """
         self.trainer.check_finite_losses()
         self.trainer.check_finite_weights()
-        if self._checkpoints.save(self.state_dict(), self.trainer.step, is_best=is_best, must=must):
+        state, is_saved = self.state_dict(), False
+        if self._writes:
+            is_saved = self._checkpoints.save(state, self.trainer.step, is_best=is_best, must=must)
+        if self.team.is_so_for_first(is_saved) if self.team else is_saved:
             self._saved_position = self.trainer.position
 
     # ---------------------------------------------------------------------------------------- test
@@ -289,7 +278,10 @@ class Run:
         self.stop.listening = True
         if self.config["trainer"]["early_stopping"]["restore_best"] and self.val_inputs is not None:
             best = self.selection.best
-            load_best(self.model, self.run_dir.checkpoint_dir, best and best.step, note=self.console.warn)
+            if self._writes:
+                load_best(self.model, self.run_dir.checkpoint_dir, best and best.step, note=self.console.warn)
+            if self.team:
+                self.team.spread(self.model)
         elif self.trainer.average is not None:
             load_weights(self.model, {"trainer": self.trainer.state_dict()})
         inputs = self._eval_inputs("test")
@@ -302,9 +294,10 @@ class Run:
             collect=True,
             should_stop=lambda: bool(self.stop),
             on_batch=lambda: self.console.progress(next(done), len(inputs), "testing"),
+            team=self.team,
         )
         if result is None:
-            self._interrupt()
+            self._end_if_told()
         assert result is not None, "a test that ends has a result"
         return FitResult(
             selection=self.selection,

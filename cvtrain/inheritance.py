@@ -33,6 +33,7 @@ def resumed_config(
         CheckpointError: The folder holds no run.
     """
     config = load_config(run)
+    config["trainer"].setdefault("distributed", False)  # runs of earlier versions have no such key
     choices, problems = config.pop("choices"), []
     defaults = dict(schema.leaves(config))
     changed = copy.deepcopy(config)
@@ -40,7 +41,9 @@ def resumed_config(
     for key, value in typed_values:
         if key == "resume":
             continue
-        if key in groups:
+        if (key, value) == ("trainer", "ddp"):  # says how many processes go on, and no more
+            _put(changed, "trainer.distributed", True)
+        elif key in groups:
             problems += [] if choices.get(key) == value else [_fixed(key, choices.get(key), value)]
         elif key == "plugins":
             changed["plugins"] = value
@@ -114,6 +117,8 @@ def take_over(config: Config, trained: Config, *, typed: Sequence[str], choices:
         config[group] = settings
     if "trainer.device" not in typed:
         config["trainer"]["device"] = "auto"
+    if "trainer" not in choices and "trainer.distributed" not in typed and config["trainer"].get("distributed"):
+        config["trainer"]["distributed"] = False  # as many processes as trained it are not needed to use it
     if "seed" not in typed:
         config["seed"] = trained["seed"]
     return problems

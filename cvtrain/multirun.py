@@ -1,34 +1,33 @@
-"""Many jobs from one command line: every value is checked before the first starts, and all end in one table.
+"""Many jobs from one command line: all are checked before the first starts, and all end in one table.
 
-Knows Hydra's sweeper and launcher, not how a job is run.
+Knows Hydra's sweepers and launchers, and what is said before and after; not how a job is run.
 """
 
 from __future__ import annotations
 
-import math
+import contextlib
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cvtrain.arguments import Arguments, parse_arguments
-from cvtrain.compose import arms_of_experiment, compose_parsed
-from cvtrain.config import config_dir, masked
-from cvtrain.console import Console, duration, percent
-from cvtrain.errors import ConfigError, JobsFailedError
+from cvtrain.compose import JobComposer, arms_of_experiment, sweeper_of_experiment
+from cvtrain.config import Config, config_dir, config_hash, masked
+from cvtrain.console import Console
+from cvtrain.errors import ConfigError, CvtrainError, InterruptedBySignal, JobsFailedError
 from cvtrain.help import GROUPS
-from cvtrain.outputs import new_folder
-from cvtrain.sweeps import leaderboard
-from cvtrain.sweeps.leaderboard import Job, JobResult
+from cvtrain.jobs.grid import alternatives, combinations, is_hydras, is_interval, key_of
+from cvtrain.jobs.job import SweepJob, overrides_of
+from cvtrain.jobs.ledger import Command, Ledger
+from cvtrain.jobs.preflight import compose_jobs, distinct_configs, launcher_problems, trial_problems
+from cvtrain.jobs.stream import JobStream, Words
 
-if TYPE_CHECKING:
-    from cvtrain.sweeps.verdict import ComparisonResult
-
-RunJob = Callable[..., tuple[int, Any, Path | None]]
-"""Runs a command line in a folder of a sweep: `run_job(arguments, sweep_dir=)` gives exit code, result and folder."""
+_OF_ALL_JOBS = ("name", "output_dir", "sweep")
+"""Settings of which one multirun has one value."""
 
 
 def run_hydra(arguments: Sequence[str], job: Callable[..., Any]) -> None:
@@ -51,127 +50,204 @@ def run_hydra(arguments: Sequence[str], job: Callable[..., Any]) -> None:
 
 
 class Multirun:
-    """The jobs of a multirun, run one after the other in this process.
-
-    Each job says what it is; one that fails says why at once, the others go on, and the command ends with the exit
-    code of the first that failed.
+    """The jobs of one command line, each in a process and a folder of its own.
 
     Args:
         arguments: The command line.
-        run_job: Runs one job.
+        sweep_dir: The folder of a sweep that is continued; None where the settings name it.
 
     Raises:
-        ConfigError: All that is wrong with any value.
+        ConfigError: All that is wrong with any job.
     """
 
-    def __init__(self, arguments: Sequence[str], *, run_job: RunJob) -> None:
-        parsed = parse_arguments([word for word in arguments if word not in ("--multirun", "-m")])
-        self.parsed = with_arms(parsed, arms_of_experiment(parsed))
-        self.run_job = run_job
-        self.config, self.num_jobs = check_sweep(self.parsed)
-        self.swept = [_key(word) for word in self.parsed.settings if len(_alternatives(word)) > 1]
-        self.num_done = 0
-        self.failures: list[tuple[str, int]] = []
-        self.jobs: list[Job] = []
+    def __init__(self, arguments: Sequence[str], *, sweep_dir: Path | None = None) -> None:
+        typed = parse_arguments([word for word in arguments if word not in ("--multirun", "-m")])
+        self.typed, self.sweep_dir = typed, sweep_dir
+        self.parsed = with_arms(typed, arms_of_experiment(typed))
+        self.settings = [word.lstrip("+") for word in self.parsed.settings if not is_hydras(word)]
+        self.swept = tuple(key_of(word) for word in self.settings if len(alternatives(word)) != 1)
+        self.composer = JobComposer(replace(self.parsed, settings=()))
+        self.is_grid = _chosen(self.parsed, "hydra/sweeper", sweeper_of_experiment(typed) or "grid") == "grid"
+        self.launcher = _chosen(self.parsed, "hydra/launcher", "isolated")
+        self.configs = self._preflight()
+        self.config = next(iter(self.configs.values()))
+        self.numbers = {words: i for i, words in enumerate(self.configs, start=1)}
+
+    def _preflight(self) -> dict[Words, Config]:
+        """The settings of all jobs; where a search decides, of jobs that have every value that it may start from."""
+        problems = [
+            f"{key_of(word)}: one multirun has one {key_of(word)}, for all its jobs"
+            for word in self.settings
+            if key_of(word).partition(".")[0] in _OF_ALL_JOBS and len(alternatives(word)) > 1
+        ]
+        problems += [f"{word}: names no value" for word in self.settings if not alternatives(word)]
+        if self.is_grid:
+            problems += [
+                f"{word}: a range of real numbers can be searched (hydra/sweeper=search), not swept over"
+                for word in self.settings
+                if is_interval(word)
+            ]
+        if problems:
+            raise ConfigError(problems)
+        jobs = combinations(self.settings) if self.is_grid else list(_each_value_once(self.settings))
+        configs = compose_jobs(self.composer, jobs)
+        problems = launcher_problems(configs.values(), self.launcher)
+        if self.launcher != "isolated":  # else in the first of the processes that are begun anyway
+            problems += trial_problems(distinct_configs(configs.values()))
+        if problems:
+            raise ConfigError(problems)
+        return configs
 
     def run(self) -> None:
         """Runs all jobs.
 
         Raises:
             JobsFailedError: Some jobs failed.
-            SystemExit: A signal ended a job.
+            InterruptedBySignal: A signal came; what is done is done.
+            OutputError: The folder of the sweep cannot be written.
         """
-        self.sweep_dir = new_folder(Path(self.config["output_dir"]) / "sweeps", suffix=self.config["name"])
-        self.leaderboard_path = self.sweep_dir / "leaderboard.csv"
-        with tempfile.TemporaryDirectory(prefix="cvtrain-") as scratch:
-            run_hydra(self._words_for_hydra(scratch), self._run_one)
-        self._finish()
+        parent = Path(self.config["output_dir"]) / "sweeps"
+        name, suffix = self.config["sweep"]["name"], self.config["name"]
+        self.ledger = Ledger(self.sweep_dir) if self.sweep_dir else Ledger.open(parent, name=name, suffix=suffix)
+        self.ledger.write_command(self._command())
+        self.folders = {config_hash(config)[:16]: words for words, config in self.configs.items()}
+        self._introduce()
+        trouble = None
+        try:
+            with self._hydras_folder() as folder:
+                run_hydra(self._words_for_hydra(folder), self._job())
+        except InterruptedBySignal as interruption:
+            raise self._interrupted(interruption) from None
+        except ConfigError as error:
+            if not error.hint:
+                self.ledger.discard_if_empty()
+            raise
+        except CvtrainError:
+            raise
+        except Exception as error:  # of a launcher of somebody else's
+            if self.launcher == "isolated":
+                raise
+            trouble = f"hydra/launcher={self.launcher}: {type(error).__name__}: {error}".splitlines()[0]
+        self._finish(trouble)
 
-    def _words_for_hydra(self, scratch: str) -> list[str]:
-        """The command line as Hydra takes it; its own notes, which may hold secrets, go to a folder that is removed."""
-        own = [word for word in self.parsed.settings if _is_hydras(word)]
-        words = [word.lstrip("+") for word in self.parsed.settings if not _is_hydras(word)]
-        groups = [word if _key(word) in GROUPS else f"++{word}" for word in words]
+    def _command(self) -> Command:
+        settings = [f"{key_of(word)}={masked(word.partition('=')[2], key_of(word))}" for word in self.typed.settings]
+        plain = [f"{key_of(word)}={word.partition('=')[2]}" for word in self.typed.settings]
+        return Command(settings, self.typed.config_dir, self.typed.config_name, has_secrets=settings != plain)
+
+    def _job(self) -> SweepJob:
+        is_here = self.launcher == "isolated"
+        return SweepJob(
+            self.ledger.path,
+            tuple(self._flags()),
+            self.swept,
+            drive=self._drive if is_here else None,
+            to_do=self._to_do,
+        )
+
+    # -------------------------------------------------------------------------------------------- jobs
+
+    def _drive(self, stream: JobStream) -> None:
+        """Runs the jobs of a stream in processes of their own."""
+        from cvtrain.jobs.driver import Driver
+
+        Driver(
+            self.ledger,
+            compose=lambda words: self.configs.get(words) or self.composer.compose(words),
+            name_of=self._name_of,
+            settings=self.config["sweep"],
+            device=self.config["trainer"]["device"],
+            jobs=self.folders if self.is_grid else {},
+            num_jobs=len(self.configs) if self.is_grid else None,
+            swept=self.swept,
+            to_try=distinct_configs(self.configs[words] for words in self._to_do(list(self.configs))),
+        ).run(stream)
+
+    def _to_do(self, jobs: Sequence[Words]) -> list[Words]:
+        """Those jobs of a grid that are not done, for launchers that would start a process to find that out."""
+        plain = [tuple(word.lstrip("+") for word in words) for words in jobs]
+        folders = [self.ledger.folder(config_hash(self.configs[words])) for words in plain]
+        return [words for words, folder in zip(jobs, folders, strict=True) if folder.state() != "done"]
+
+    def _name_of(self, words: Words) -> str:
+        """What to call a job: its number, and what it does not share with the others."""
+        own = [word for word in words if key_of(word) in self.swept] or list(words)
+        shown = " ".join(f"{key}={value}" for key, value in overrides_of(own).items())
+        number = self.numbers.get(words) if self.is_grid else None
+        return f"job {number} of {len(self.configs)}: {shown}" if number else shown
+
+    # -------------------------------------------------------------------------------------------- Hydra
+
+    def _words_for_hydra(self, folder: str) -> list[str]:
+        """The command line as Hydra takes it."""
+        own = [word for word in self.parsed.settings if is_hydras(word)]
+        groups = [word if key_of(word) in GROUPS else f"++{word}" for word in self.settings]
         # The arms of an experiment are among the words already.
-        return ["--multirun", *self._flags(), f"hydra.sweep.dir={scratch}", "hydra.sweeper.params=null", *own, *groups]
+        return ["--multirun", *self._flags(), f"hydra.sweep.dir={folder}", "hydra.sweeper.params=null", *own, *groups]
+
+    @contextlib.contextmanager
+    def _hydras_folder(self) -> Iterator[str]:
+        """Where Hydra and its launchers write; our own job needs nothing of it, and it may hold secrets."""
+        if self.launcher == "isolated":
+            with tempfile.TemporaryDirectory(prefix="cvtrain-") as scratch:
+                yield scratch
+            return
+        yield str(self.ledger.path)
+        (self.ledger.path / "multirun.yaml").unlink(missing_ok=True)
 
     def _flags(self) -> list[str]:
         folder = ["--config-dir", self.parsed.config_dir] if self.parsed.config_dir else []
         return [*folder, "--config-name", self.parsed.config_name]
 
-    def _run_one(self, _config: Any) -> Any:
-        """One job; returns what its task returns, or NaN."""
-        from hydra.core.hydra_config import HydraConfig
+    # -------------------------------------------------------------------------------------------- words
 
-        words = list(HydraConfig.get().overrides.task)
-        self.num_done += 1
-        # What all jobs have in common was typed a few lines above.
-        name = " ".join(_without_secrets(word) for word in words if _key(word) in self.swept or not self.swept)
-        of_all = f" of {self.num_jobs}" if self.num_jobs else ""
-        Console().say(f"job {self.num_done}{of_all}: {name}")
-        code, result, folder = self.run_job([*self._flags(), *words], sweep_dir=self.sweep_dir)
-        if folder is None:
-            Console().say("    the same settings as an earlier job: not run again")
-            return float("nan")
-        overrides = {_key(word): word.partition("=")[2] for word in words}
-        self.jobs.append(Job(overrides, folder if folder.is_dir() else None, code))
-        results = leaderboard.read_jobs(self.jobs)
-        leaderboard.write_csv(self.leaderboard_path, results, swept=self.swept)
-        if results[-1].is_done:
-            Console().say(f"    {_outcome(results[-1])}")
-        if code >= 128:
-            sys.exit(code)  # a signal is meant for all jobs
-        if code:
-            self.failures.append((name, code))
-        return float("nan") if code else result
+    def _introduce(self) -> None:
+        """Says what is to be done, and what is there already."""
+        console = Console()
+        states = [self.ledger.folder(name).state() for name in self.folders]
+        if self.is_grid:
+            done = f", {states.count('done')} of them done already" if "done" in states else ""
+            console.say(f"{len(self.configs)} jobs{done}; writes to {self.ledger.path}")
+        else:
+            console.say(f"writes to {self.ledger.path}")
+        for difference in self.ledger.differences(self.folders if self.is_grid else None):
+            console.warn(difference)
 
-    def _finish(self) -> None:
+    def _interrupted(self, interruption: InterruptedBySignal) -> InterruptedBySignal:
+        states = [self.ledger.folder(name).state() for name in self.folders]
+        done = f"; {states.count('done')} of {len(states)} jobs are done" if self.is_grid else ""
+        return InterruptedBySignal(
+            f"{interruption.message}{done}",
+            signum=interruption.exit_code - 128,
+            hint=f"continue with: cvtrain resume={self.ledger.path}",
+        )
+
+    def _finish(self, trouble: str | None) -> None:
         """Says how many jobs are done, and what they show.
 
         Raises:
             JobsFailedError: Some are not done.
         """
-        from cvtrain.sweeps.verdict import compare  # and NumPy, which a mistake need not wait for
+        from cvtrain.jobs.summary import say_summary  # and NumPy, which a mistake need not wait for
 
-        Console().say()
-        Console().say(f"{self.num_done - len(self.failures)} of {self.num_done} jobs done")
-        results = leaderboard.read_jobs(self.jobs)
-        if len(results) > 1 and any(result.is_done for result in results):
-            self._say_comparison(compare(results, swept=self.swept))
-        else:
-            Console().say(f"results  {self.leaderboard_path}")
-        if self.failures:
-            raise JobsFailedError(self.failures)
+        waiting = {name: overrides_of(words) for name, words in self.folders.items()} if self.is_grid else {}
+        results = self.ledger.results(waiting)
+        self.ledger.write_leaderboard(results, swept=self.swept or None)
+        say_summary(results, self.ledger, swept=self.swept or None, compares=self.is_grid)
+        if trouble is not None:
+            raise JobsFailedError([trouble], hint=f"continue with: cvtrain resume={self.ledger.path}")
+        self._raise_failures()
 
-    def _say_comparison(self, comparison: ComparisonResult) -> None:
-        console = Console()
-        if comparison.lr_rows:
-            console.table("validation accuracy by learning rate", comparison.lr_header, comparison.lr_rows)
-        console.table("test accuracy", comparison.header, comparison.rows)
-        if comparison.pair_rows:
-            console.table("differences of the other pairs", comparison.pair_header, comparison.pair_rows)
-        console.say()
-        for sentence in comparison.sentences:
-            console.say(sentence)
-        console.say(f"results  {self.leaderboard_path}")
-        if comparison.series:
-            console.say(f"plot     {self._draw(comparison)}")
-
-    def _draw(self, comparison: ComparisonResult) -> Path | str:
-        """Draws the learning rates of all arms; a plot that cannot be drawn fails nothing."""
-        from cvtrain.report import plots
-
-        path = self.sweep_dir / "plots" / "lr_grid.png"
-        try:
-            plots.lr_grid(path, comparison.series, metric="validation accuracy", title="Each arm over its grid")
-        except Exception as error:  # whatever a drawing library thinks of
-            return f"not drawn: {error}"
-        return path
-
-
-def _outcome(result: JobResult) -> str:
-    val = "" if result.val_accuracy is None else f"validation {percent(result.val_accuracy)}  "
-    return f"{val}test {percent(result.test_accuracy)}  {duration(result.seconds or 0.0)}  {result.run_dir}"
+    def _raise_failures(self) -> None:
+        failures = []
+        for name, words in self.folders.items() if self.is_grid else ():
+            folder = self.ledger.folder(name)
+            record, state = folder.read(), folder.state()
+            if state not in ("done", "pruned"):
+                error = record.error if record and record.error else state
+                failures.append(f"{self._name_of(words)}: {error}")
+        if failures:
+            raise JobsFailedError(failures, hint=f"once more: cvtrain resume={self.ledger.path}")
 
 
 def with_arms(parsed: Arguments, arms: Mapping[str, Any]) -> Arguments:
@@ -179,61 +255,44 @@ def with_arms(parsed: Arguments, arms: Mapping[str, Any]) -> Arguments:
     return replace(parsed, settings=(*parsed.settings, *(f"{key}={value}" for key, value in arms.items())))
 
 
-def _key(word: str) -> str:
-    return word.lstrip("+~").partition("=")[0]
-
-
-def _without_secrets(word: str) -> str:
-    key, _, value = word.lstrip("+").partition("=")
-    return f"{key}={masked(value, key)}"
-
-
-def _is_hydras(word: str) -> bool:
-    return word.lstrip("+~").startswith(("hydra.", "hydra/"))
-
-
-def check_sweep(parsed: Arguments) -> tuple[dict[str, Any], int | None]:
-    """Composes every value of a multirun at least once, so that no mistake waits for the last job.
-
-    Returns:
-        The settings of the first job, and the number of jobs; None where a sweeper decides.
+def resumed_sweep(arguments: Sequence[str]) -> Multirun | None:
+    """The sweep whose folder `resume=` names, as it was typed; None where it names none.
 
     Raises:
-        ConfigError: The problems of all values at once.
+        CheckpointError: What was typed cannot be read.
+        ConfigError: It held secrets, which are not written down, or is to be changed.
     """
-    settings = [word for word in parsed.settings if not _is_hydras(word)]
-    choices = [_alternatives(word) for word in settings]
-    problems = [
-        f"{_key(word)}: one multirun has one {_key(word)}, for all its jobs"
-        for word, words in zip(settings, choices, strict=True)
-        if _key(word) in ("name", "output_dir") and len(words) > 1
-    ]
-    first: dict[str, Any] = {}
+    typed = parse_arguments([word for word in arguments if word not in ("--multirun", "-m")])
+    folders = [Path(word.partition("=")[2]).expanduser() for word in typed.settings if word.startswith("resume=")]
+    if not folders or not Ledger.is_sweep(folders[-1]):
+        return None
+    command = Ledger(folders[-1]).read_command()
+    if command.has_secrets:
+        raise ConfigError(
+            f"{folders[-1]} was begun with a password or a key, which is not written down",
+            hint=f"type its command again, with sweep.name={folders[-1].name}",
+        )
+    more = [word for word in typed.settings if not word.startswith("resume=")]
+    other = [word for word in more if not key_of(word).startswith("sweep.")]
+    if other:
+        raise ConfigError(
+            [f"{word}: resume= of a sweep takes settings of sweep alone" for word in other],
+            hint=f"type its command again, changed, with sweep.name={folders[-1].name}",
+        )
+    typed_keys = {key_of(word) for word in more}
+    kept = [word for word in command.settings if key_of(word) not in typed_keys]
+    folder = ["--config-dir", command.config_dir] if command.config_dir else []
+    words = [*folder, "--config-name", command.config_name, *kept, *more]
+    return Multirun(words, sweep_dir=folders[-1])
+
+
+def _chosen(parsed: Arguments, group: str, default: str) -> str:
+    words = [word for word in parsed.settings if key_of(word) == group]
+    return words[-1].partition("=")[2] if words else default
+
+
+def _each_value_once(settings: Sequence[str]) -> Iterator[Words]:
+    """As few jobs as have every value of every word."""
+    choices = [alternatives(word) for word in settings]
     for i in range(max((len(words) for words in choices), default=1)):
-        words = tuple(words[min(i, len(words) - 1)] for words in choices)
-        try:
-            config = compose_parsed(replace(parsed, settings=words))
-            first = first or config
-        except ConfigError as error:
-            problems += [problem for problem in error.lines() if problem not in problems]
-    if problems:
-        raise ConfigError(problems)
-    return first, None if any("interval(" in word for word in settings) else math.prod(map(len, choices))
-
-
-def _alternatives(word: str) -> list[str]:
-    """The values of a sweep, each as a setting of its own; any other word as it is."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
-
-    try:
-        override = OverridesParser.create().parse_override(word)
-    except HydraException:
-        return [word]
-    if not override.is_sweep_override():
-        return [word]
-    key = override.get_key_element()
-    if override.is_discrete_sweep():
-        return [f"{key}={value}" for value in override.sweep_string_iterator()]
-    interval = override.value()
-    return [f"{key}={interval.start}", f"{key}={interval.end}"]
+        yield tuple(words[min(i, len(words) - 1)] for words in choices)

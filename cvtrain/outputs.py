@@ -52,7 +52,8 @@ def new_folder(parent: Path, *, suffix: str | None = None) -> Path:
         raise _not_writable(parent, error) from None
 
 
-def _missing(folder: Path) -> list[Path]:
+def missing_folders(folder: Path) -> list[Path]:
+    """Of a folder and those above it the ones that do not exist, the innermost first."""
     return [each for each in (folder, *folder.parents) if not each.exists()]
 
 
@@ -91,25 +92,8 @@ class RunDir:
         Raises:
             OutputError: It cannot be made.
         """
-        missing = _missing(parent)
+        missing = missing_folders(parent)
         return cls._begin(new_folder(parent, suffix=suffix), missing)
-
-    @classmethod
-    def create_at(cls, path: Path) -> RunDir:
-        """Makes the folder of a job, which has a name of its own.
-
-        Raises:
-            ConfigError: It is there already.
-            OutputError: It cannot be made.
-        """
-        missing = _missing(path.parent)
-        try:
-            path.mkdir(parents=True)
-        except FileExistsError:
-            raise ConfigError(f"the same settings have been run before, in {path}") from None
-        except OSError as error:
-            raise _not_writable(path.parent, error) from None
-        return cls._begin(path, missing)
 
     @classmethod
     def open_at(cls, path: Path) -> RunDir:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from cvtrain.config import Config, config_hash
+from cvtrain.engine.distributed.rank import rank_from_environment
 from cvtrain.errors import (
     ConfigError,
     CvtrainError,
@@ -24,7 +25,9 @@ from cvtrain.errors import (
     MemoryLimitError,
     NotLearningError,
     OutputError,
+    ProcessFailedError,
 )
+from cvtrain.launch import resume_command
 from cvtrain.outputs import RunDir
 from cvtrain.signals import Interruption
 
@@ -70,12 +73,14 @@ def recorded(run_dir: RunDir, card: dict[str, Any], *, discard_if_config_is_wron
             _write_failure(run_dir, card, error, error.exit_code)
         raise
     except CvtrainError as error:
+        if isinstance(error, ProcessFailedError) and error.hint is None:
+            error.hint = f"continue with: {resume_command(run_dir.path, rank_from_environment())}"
         _write_failure(run_dir, card, error, error.exit_code)
         raise
     except Interruption as interruption:
         error = interruption.error
         if card["task"] in ("train", "sample_size_sweep"):
-            error.hint = f"continue with: cvtrain resume={run_dir.path}"
+            error.hint = f"continue with: {resume_command(run_dir.path, rank_from_environment())}"
         _write_failure(run_dir, card, error, error.exit_code)
         raise
     except BaseException as error:

@@ -40,6 +40,7 @@ def _is_folder_name(value: Any) -> bool:
     )
 
 
+_FOLDER_NAME = optional(Rule("a word of letters, digits, '.', '_' and '-' (80 at most)", _is_folder_name))
 _BETAS = sequence(fraction(), words="two numbers from 0 to less than 1", length=2)
 _LENGTH = integer(1, 999_999_999)  # the name of a checkpoint has nine digits
 _ODD = Rule("an odd whole number >= 1", lambda v: COUNT.accepts(v) and v % 2 == 1)
@@ -49,7 +50,7 @@ _WIDTHS = sequence(COUNT, words="a list of whole numbers >= 1")
 
 RULES: dict[str, Rule] = {
     "seed": _SEED,
-    "name": optional(Rule("a word of letters, digits, '.', '_' and '-' (80 at most)", _is_folder_name)),
+    "name": _FOLDER_NAME,
     "output_dir": PATH,
     "plugins": sequence(text(), words="a list of package names"),
     # task
@@ -70,6 +71,9 @@ RULES: dict[str, Rule] = {
     "budget.max_steps": optional(_LENGTH),
     "budget.evaluations": COUNT,
     "budget.patience": COUNT,
+    # --multirun
+    "sweep.name": _FOLDER_NAME,
+    "sweep.job_timeout": optional(number(above=0)),
     "sweep.jobs": either(choice("auto"), integer(1, 1024)),
     "sweep.threads": integer(1, 1024),
     # trainer

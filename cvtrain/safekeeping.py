@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from cvtrain.engine.checkpoint import CheckpointFile, mark_best, prune, save_checkpoint
+from cvtrain.engine.checkpoint import CheckpointFile, Loaded, list_checkpoints, mark_best, prune, save_checkpoint
 from cvtrain.errors import OutputError
 from cvtrain.outputs import RunDir
 
@@ -66,6 +66,19 @@ class Safekeeping:
             self._failed = False
         self.saved_at = time.monotonic()
         return not self._failed
+
+    def go_on_from(self, checkpoint: Loaded) -> None:
+        """Brings the folder to where a checkpoint is: a process may have died at any moment after writing it.
+
+        Raises:
+            OutputError: A file cannot be written.
+        """
+        state = checkpoint.state
+        if state["is_best"]:
+            steps = list_checkpoints(self.run_dir.checkpoint_dir, "step")
+            mark_best(next(file for file in steps if file.path == checkpoint.path))
+        if not self.run_dir.cut_metrics(state["metrics_num_bytes"]):
+            self.warn(f"{self.run_dir.metrics_path} is shorter than it was: rows are missing")
 
     def _write(self, state: dict[str, Any], step: int) -> CheckpointFile:
         folder = self.run_dir.checkpoint_dir

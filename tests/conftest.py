@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cvtrain.cli import dispatch, exit_code_of
+from cvtrain.cli import dispatch
+from cvtrain.ending import exit_code_of
 
 
 @dataclass(frozen=True)

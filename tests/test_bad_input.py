@@ -79,7 +79,7 @@ BAD_OPTIONS = {
     "task=foo": "There are compare, evaluate, predict, sample_size_sweep, summary, train",
     "data=cifar_10": "did you mean data=cifar10? There are cifar10, cifar100",
     "experiment=smok": "unknown option experiment=smok: did you mean experiment=smoke?",
-    "trainer={epochs:3}": "unknown option trainer={epochs:3}: There are default",
+    "trainer={epochs:3}": "unknown option trainer={epochs:3}: There are ddp, default",
     "data=[digits,mnist]": "unknown option data=[digits,mnist]",
     "model=": "unknown option model=: There are alexnet",
     "modle=vgg16": "unknown key modle: did you mean model=vgg16?",

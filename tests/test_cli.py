@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -11,8 +12,8 @@ import pytest
 import torch
 import yaml
 
-from cvtrain.cli import exit_code_of
 from cvtrain.compose import compose
+from cvtrain.ending import exit_code_of
 
 SAYS_WHAT_WAS_LOADED = """
 import sys
@@ -117,6 +118,7 @@ def test_multirun_trains_each_value_in_a_folder_of_its_own(command):
     assert sorted(card["model"] for card in cards) == ["linear", "mlp"]
     assert {card["seed"] for card in cards} == {1}
     assert "job 2 of 2: model=mlp\n" in result.out
+    assert re.search(r"job 2 of 2: model=mlp: validation [\d.]+ %  test [\d.]+ %  [\d.]+ s\n", result.out)
     assert "2 of 2 jobs done" in result.out
     assert [path.name for path in Path.cwd().iterdir()] == ["outputs"]
 
@@ -124,7 +126,7 @@ def test_multirun_trains_each_value_in_a_folder_of_its_own(command):
 def test_multirun_ends_in_a_leaderboard_a_comparison_and_a_plot(command):
     words = ("-m", "experiment=smoke", "optimizer=sgd,adam", "optimizer.lr=0.01,1e30", "seed=0,1", "model=linear")
     result = command(*words, "name=grid")
-    assert result.code == 5  # lr=1e30 diverges
+    assert result.code == 1  # lr=1e30 diverges
     (sweep,) = Path("outputs/sweeps").iterdir()
     assert sweep.name.endswith("-grid")
     with open(sweep / "leaderboard.csv", newline="") as file:
@@ -145,6 +147,7 @@ def test_multirun_of_a_task_without_run_folders_has_no_failed_jobs(command):
     assert result.code == 0, result.errors
     (path,) = Path("outputs/sweeps").glob("*/leaderboard.csv")
     assert result.out.endswith(f"2 of 2 jobs done\nresults  {path}\n")
+    assert result.out.count("Linear") >= 2, "what a task prints is seen"
     with open(path, newline="") as file:
         assert [(row["model"], row["status"]) for row in csv.DictReader(file)] == [("linear", "done"), ("mlp", "done")]
 
@@ -174,20 +177,50 @@ def test_single_run_of_an_experiment_tells_what_multirun_would_run(command):
 def test_same_settings_twice_in_a_multirun_are_run_once(command):
     result = command("-m", "experiment=smoke", "model=linear", "optimizer.lr=0.1,1e-1")
     assert result.code == 0
-    assert "the same settings as an earlier job: not run again" in result.out
+    assert "the same settings as another job: not run again" in result.out
     assert len(runs_below(Path("outputs"))) == 1
     (leaderboard,) = Path("outputs/sweeps").glob("*/leaderboard.csv")
     assert len(leaderboard.read_text().splitlines()) == 2
 
 
-def test_multirun_goes_on_after_a_failed_job_and_ends_with_its_code(process, tmp_path):
-    result = process("--multirun", "experiment=smoke", "model=linear", "optimizer.lr=1e30,0.01")
-    assert result.code == 5
-    assert sorted(card["status"] for card in runs_below(tmp_path / "outputs")) == ["done", "failed"]
-    assert result.errors[0].startswith("error: diverged: ")
-    assert "failed with exit code 5: optimizer.lr=1e+30" in result.errors[-1]
-    assert len(result.errors) <= 6
+@pytest.mark.parametrize("launcher", ["isolated", "basic"])
+def test_multirun_goes_on_after_a_failed_job_and_ends_with_1(launcher, command):
+    words = ("experiment=smoke", "model=linear", "optimizer.lr=1e30,0.01", f"hydra/launcher={launcher}", "sweep.name=a")
+    result = command("--multirun", *words)
+    assert result.code == 1
+    assert sorted(card["status"] for card in runs_below(Path("outputs"))) == ["done", "failed"]
+    assert "job 1 of 2: optimizer.lr=1e+30: diverged: the validation loss is not a finite number" in result.errors[-2]
+    assert result.errors[-1] == "  once more: cvtrain resume=outputs/sweeps/a"
     assert "1 of 2 jobs done" in result.out
+
+
+def test_settings_of_a_multirun_are_refused_in_a_single_run(command):
+    result = command("experiment=smoke", "sweep.jobs=2", "sweep.name=a")
+    assert result.code == 2
+    told = ["error: sweep.jobs works with --multirun only", "  sweep.name works with --multirun only"]
+    assert result.errors == told
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_sweep_is_continued_by_its_folder_and_takes_no_other_settings(command):
+    words = ("experiment=smoke", "model=linear", "seed=1,2", "hydra/launcher=basic", "sweep.name=a")
+    assert command("-m", *words).code == 0
+    result = command("resume=outputs/sweeps/a", "sweep.retry_failed=false")
+    assert result.code == 0, result.errors
+    assert "2 jobs, 2 of them done already; writes to outputs/sweeps/a" in result.out
+    result = command("resume=outputs/sweeps/a", "seed=3")
+    assert result.code == 2
+    assert "seed=3: resume= of a sweep takes settings of sweep alone" in result.errors[0]
+    assert "sweep.name=a" in result.errors[1]
+
+
+def test_sweep_with_a_secret_is_continued_by_its_command_alone(command):
+    secret = "++data.mirror='https://me:word@host/x'"
+    words = ("experiment=smoke", "model=linear", "seed=1,2", secret, "data=mnist", "sweep.name=a")
+    assert command("-m", *words, "data.download=false", "hydra/launcher=basic").code == 1
+    result = command("resume=outputs/sweeps/a")
+    assert result.code == 2
+    assert "was begun with a password or a key" in result.errors[0]
 
 
 def test_multirun_with_a_wrong_value_starts_no_job(command):
@@ -214,7 +247,7 @@ def test_multirun_finds_options_and_launchers_of_the_user(command):
 
 def test_multirun_keeps_secrets_out_of_files(command):
     words = ("experiment=smoke", "model=linear", "seed=1,2", "++data.mirror='https://me:word@host/x'", "data=mnist")
-    assert command("-m", *words, "data.download=false").code == 3
+    assert command("-m", *words, "data.download=false").code == 1
     assert not [path for path in Path.cwd().rglob("*") if path.is_file() and b"me:word" in path.read_bytes()]
 
 

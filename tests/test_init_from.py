@@ -13,7 +13,8 @@ import yaml
 import cvtrain
 from cvtrain import build
 from cvtrain.check import expected_facts
-from cvtrain.cli import dispatch, exit_code_of
+from cvtrain.cli import dispatch
+from cvtrain.ending import exit_code_of
 from cvtrain.compose import compose
 from cvtrain.config import config_dir
 from cvtrain.engine.checkpoint import list_checkpoints, read_checkpoint

@@ -12,24 +12,26 @@ LEAVES = {"data", "models", "engine", "losses", "optimizers", "muon", "scheduler
 
 RANKS = [
     {"errors"},
-    {"rules", "suggestions", "plain_text", "seeding", "signals", "arguments", "help"},
+    {"rules", "suggestions", "plain_text", "seeding", "signals", "arguments", "help", "job_estimate", "job_rows"},
     {"ruleset"},
     {"schema"},
     LEAVES,
-    {"config", "targets", "outputs", "report", "results", "sweeps"},
-    {"console", "record", "safekeeping", "finding"},
-    {"build", "resume", "workers"},
-    {"check", "watch", "step_log", "fit", "classifier", "init_from", "sample_size"},
+    {"config", "launch", "last_words", "prepared", "targets", "outputs", "report", "results", "sweeps"},
+    {"console", "job_lines", "place", "record", "ending", "safekeeping", "finding"},
+    {"build", "resume", "together", "workers", "isolation"},
+    {"check", "watch", "step_log", "parts", "fit", "classifier", "init_from", "sample_size"},
     {"drawings", "inheritance", "composer", "tasks"},
     {"compose"},
+    {"jobs"},
+    {"search"},
     {"multirun"},
     {"cli"},
     {"__init__", "__main__"},
 ]
 """Each may import those above it, and what stands beside it where that makes no circle."""
 
-KNOW_HYDRA = {"composer", "compose", "multirun"}
-MAY_PRINT = {"console", "cli"}
+KNOW_HYDRA = {"composer", "compose", "multirun", "jobs.grid", "jobs.job"}
+MAY_PRINT = {"console", "job_lines", "cli"}
 MAX_MODULE_LINES, MAX_FUNCTION_LINES = 320, 60
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -88,17 +88,23 @@ class Batches:
         """Images per epoch."""
         return len(self.indices)
 
-    def shuffled(self, epoch: int, *, start: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch in random order, from batch number `start` on."""
+    def shuffled(self, epoch: int, *, start: int = 0, chosen: Callable[[int], Tensor] | None = None) -> Iterator[Batch]:
+        """The batches of an epoch in random order.
+
+        Args:
+            epoch: From 0.
+            start: Number of the first batch.
+            chosen: Gives, for the size of a batch, the positions in it of the images to take; None takes all.
+        """
         order = self.indices[permutation(len(self.indices), self.seed, "order", epoch)]
-        return self._batches(order, start)
+        chunks = [order[low:high] for low, high in self.bounds[start:]]
+        return self._batches(chunks if chosen is None else [chunk[chosen(len(chunk))] for chunk in chunks])
 
     def in_order(self) -> Iterator[Batch]:
         """Every image once, in the order of the indices."""
-        return self._batches(self.indices, 0)
+        return self._batches([self.indices[low:high] for low, high in self.bounds])
 
-    def _batches(self, order: Tensor, start: int) -> Iterator[Batch]:
-        chunks = [order[low:high] for low, high in self.bounds[start:]]
+    def _batches(self, chunks: list[Tensor]) -> Iterator[Batch]:
         for chunk, images in zip(chunks, self._reader.read_all(chunks), strict=True):
             labels = self.labels[chunk].to(self.device, non_blocking=True)
             indices = chunk.to(self.device, non_blocking=True)

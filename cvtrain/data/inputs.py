@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from cvtrain.data.augment import Augment
-from cvtrain.data.batches import Batches
+from cvtrain.data.batches import Batch, Batches
 from cvtrain.data.draws import Draws
 from cvtrain.data.permutation import PermutePixels
+from cvtrain.data.shares import Share, part_sizes
 from cvtrain.data.statistics import Normalize
 
 
@@ -32,14 +34,62 @@ class Inputs(NamedTuple):
     other_labels: Tensor | None = None
     weight: Tensor | None = None
 
+    @property
+    def batch_size(self) -> int:
+        """Images of the batch."""
+        return len(self.labels)
+
+    @property
+    def num_copies(self) -> int:
+        """How many processes compute these images."""
+        return 1
+
     def parts(self, num_parts: int) -> list[Inputs]:
         """The batch cut into at most `num_parts` parts of nearly equal size, none of a single image.
 
         A batch of one stays whole; batch normalisation cannot take the variance of one.
         """
-        num_parts = max(min(num_parts, len(self.labels) // 2), 1)
-        columns = [[None] * num_parts if c is None else c.tensor_split(num_parts) for c in self]
-        return [Inputs(*row) for row in zip(*columns, strict=True)]
+        sizes = part_sizes(len(self.labels), num_parts)
+        return [self.rows(sum(sizes[:i]), sum(sizes[: i + 1])) for i in range(len(sizes))]
+
+    def rows(self, low: int, high: int) -> Inputs:
+        """The images from `low` up to `high`."""
+        return Inputs(*(None if column is None else column[low:high] for column in self))
+
+
+class SharedPart(NamedTuple):
+    """What this process computes of a part of a batch; as `Inputs`.
+
+    Args:
+        num_copies: How many processes compute just these images.
+    """
+
+    images: Tensor
+    labels: Tensor
+    other_labels: Tensor | None
+    weight: Tensor | None
+    num_copies: int
+
+
+class SharedInputs(NamedTuple):
+    """One batch, of which this process has a share.
+
+    Args:
+        shares: Of each part that the batch is computed in.
+        batch_size: Images of all processes together.
+    """
+
+    shares: list[SharedPart]
+    batch_size: int
+
+    def parts(self, _num_parts: int) -> list[SharedPart]:
+        """The shares; in how many parts was decided when they were made."""
+        return self.shares
+
+    @property
+    def images(self) -> Tensor:
+        """float32 `(B, C, H, W)`: those of this process."""
+        return torch.cat([share.images for share in self.shares])
 
 
 class TrainInputs:
@@ -51,6 +101,7 @@ class TrainInputs:
         normalize: On the device of the batches.
         seed: Of the augmentation.
         permute: What comes last, after mixing too; None leaves the pixels where they are.
+        share: Which images of each batch are for this process; None: all.
     """
 
     def __init__(
@@ -61,16 +112,39 @@ class TrainInputs:
         *,
         seed: int,
         permute: PermutePixels | None = None,
+        share: Share | None = None,
     ) -> None:
         self.batches, self.augment, self.normalize, self.seed = batches, augment, normalize, seed
-        self.permute = permute
+        self.permute, self.share = permute, share
 
     def __len__(self) -> int:
         return len(self.batches)
 
-    def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Inputs]:
+    def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Inputs | SharedInputs]:
         """The batches of an epoch from number `start` on; the same for the same arguments."""
-        for batch in self.batches.shuffled(epoch, start=start):
+        if self.share is None:
+            return self._whole(epoch, self.batches.shuffled(epoch, start=start))
+        return self._shared(epoch, self.share, start=start)
+
+    def _shared(self, epoch: int, share: Share, *, start: int) -> Iterator[SharedInputs]:
+        """Images are varied each by itself, and mixed with the one before, which is read along where it is needed."""
+        before = int(self.augment.mixes)
+
+        def chosen(batch_size: int) -> Tensor:
+            return share.positions(batch_size, with_neighbours=bool(before))
+
+        sizes = [high - low for low, high in self.batches.bounds[start:]]
+        batches = self._whole(epoch, self.batches.shuffled(epoch, start=start, chosen=chosen))
+        for batch_size, inputs in zip(sizes, batches, strict=True):
+            shares, row = [], 0
+            for part in share.of(batch_size):
+                end = row + before + part.high - part.low
+                shares.append(SharedPart(*inputs.rows(row + before, end), part.num_copies))
+                row = end
+            yield SharedInputs(shares, batch_size)
+
+    def _whole(self, epoch: int, batches: Iterator[Batch]) -> Iterator[Inputs]:
+        for batch in batches:
             draws = Draws(self.seed, epoch, batch.indices)
             images = self.normalize(self.augment(batch.images, draws))
             inputs = Inputs(images, batch.labels)

@@ -42,8 +42,28 @@ def _present() -> str:
     return ", ".join(found)
 
 
-def choose_device(name: str) -> torch.device:
+def shared_device_problem(name: str, *, num_local: int) -> str | None:
+    """What keeps `num_local` processes of this machine from using `name` together, or None."""
+    num_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name.startswith("cuda:"):
+        return f"trainer.device={name}: each process takes a GPU of its own: type trainer.device=cuda"
+    if name == "mps":
+        return "trainer.device=mps: an Apple GPU serves one process: type trainer.device=cpu"
+    if name in ("auto", "cuda") and 0 < num_gpus < num_local:
+        return (
+            f"{num_local} processes were started on this machine, which has {num_gpus} CUDA devices:"
+            f" start {num_gpus}, or type trainer.device=cpu"
+        )
+    return None
+
+
+def choose_device(name: str, *, local_number: int | None = None) -> torch.device:
     """The device for a name; `auto` takes a CUDA device, else an Apple GPU, else the CPU.
+
+    Args:
+        name: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
+        local_number: Of this process among several on this machine, each of which takes a CUDA device of its own or
+            the CPU; None where there is one.
 
     Raises:
         ConfigError: The device is not present.
@@ -51,6 +71,8 @@ def choose_device(name: str) -> torch.device:
     problem = device_problem(name)
     if problem:
         raise ConfigError(problem)
+    if local_number is not None and name in ("auto", "cuda"):
+        return torch.device("cuda", local_number) if torch.cuda.is_available() else torch.device("cpu")
     if name != "auto":
         return torch.device(name)
     if torch.cuda.is_available():

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from cvtrain.engine.device import Compute, memory_limit
+from cvtrain.engine.distributed.team import Team
 from cvtrain.engine.metrics import predicted_classes
 
 SMALLEST_PROBABILITY = 1e-7
@@ -64,6 +65,7 @@ def evaluate(
     collect: bool = False,
     should_stop: Callable[[], bool] = lambda: False,
     on_batch: Callable[[], None] = lambda: None,
+    team: Team | None = None,
 ) -> EvaluationResult | None:
     """Runs a model over all inputs in evaluation mode, and leaves its mode as it was.
 
@@ -75,16 +77,18 @@ def evaluate(
         collect: Whether to keep labels and probabilities of every image.
         should_stop: Asked after each batch.
         on_batch: Called after each batch.
+        team: The processes of which each has a share of the inputs, in their order; all get the same figures, and the
+            first one alone what was collected.
 
     Returns:
-        The result, or None when `should_stop` said so.
+        The result, or None when `should_stop` said so, to any process.
 
     Raises:
         MemoryLimitError: The device has no room for a batch.
     """
     was_training = model.training
     model.eval()
-    totals = _Totals(compute.device, collect=collect)
+    totals, is_stopped = _Totals(compute.device, collect=collect), False
     try:
         with memory_limit("out of memory while evaluating", hint="type a smaller trainer.eval_batch_size"):
             for batch in inputs:
@@ -92,10 +96,17 @@ def evaluate(
                     logits = model(batch.images)
                 totals.add(loss_fn, logits, batch.labels)
                 on_batch()
-                if should_stop():
-                    return None
+                is_stopped = should_stop()
+                if is_stopped:
+                    break
     finally:
         model.train(was_training)
+    if team is not None:
+        is_stopped = bool(team.start_largest([int(is_stopped)])()[0])
+    if is_stopped:
+        return None
+    if team is not None:
+        totals.join(team)
     return totals.result()
 
 
@@ -117,6 +128,20 @@ class _Totals:
         self.num_images += len(labels)
         if self.collected is not None:
             self.collected.append((labels.cpu(), probabilities.cpu(), predictions.cpu()))
+
+    def join(self, team: Team) -> None:
+        """Adds up the sums of all processes, and puts what they collected together in their order."""
+        figures = [self.loss, self.cross_entropy, self.num_correct, torch.tensor(self.num_images)]
+        sums = torch.stack([figure.to(self.loss) for figure in figures])
+        team.sum(sums)
+        self.loss, self.cross_entropy, self.num_correct = sums[0], sums[1], sums[2].long()
+        self.num_images = int(sums[3])
+        if self.collected is not None:
+            nothing = torch.empty(0, dtype=torch.int64)
+            empty = nothing, torch.empty(0, 0), nothing
+            columns = [torch.cat(parts) for parts in zip(*self.collected, strict=True)] or empty
+            rows = [team.gather_rows(column) for column in columns]
+            self.collected = [(rows[0], rows[1], rows[2])] if team.is_first else []
 
     def result(self) -> EvaluationResult:
         """Means over all images."""

@@ -26,6 +26,9 @@ def prepare() -> None:
     as another process uses one of its cores. A variable that the user has set is left alone.
     """
     keep_freed_memory()
+    if "RANK" in os.environ:
+        # Of several processes, C++ code warns of each connection that ends with one of them, and buries our words.
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     if machine_is_busy():
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
@@ -64,8 +67,7 @@ def _busy_seconds() -> float:
     return (sum(ticks) - ticks[3] - ticks[4]) / os.sysconf("SC_CLK_TCK")
 
 
-def available_cores() -> int:
-    """The number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def available_cores(num_processes: int = 1) -> int:
+    """The number of cores that this process may use; of several that share them its part, at least one."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(count // num_processes, 1)

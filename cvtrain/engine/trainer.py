@@ -17,6 +17,7 @@ from cvtrain.engine.averaging import WeightAverage
 from cvtrain.engine.device import Compute, memory_limit, step_memory_limit
 from cvtrain.engine.diagnosis.history import Totals
 from cvtrain.engine.diagnosis.measures import StepMeasure
+from cvtrain.engine.distributed.shared_training import SharedTraining
 from cvtrain.engine.evaluator import EvaluationResult, image_losses
 from cvtrain.engine.events import Evaluation, Schedule, Step
 from cvtrain.engine.sums import RunningSums
@@ -48,6 +49,7 @@ class Trainer:
         average: Averaged weights to keep and evaluate, or None.
         frozen: Modules that stay in evaluation mode.
         forward: The model to call, when it is not the model itself (compiled).
+        shared: What several processes do together; all of them call everything here in the same order.
 
     Attributes:
         measure: Gives what watches the step of a number, from 1, or None for nearly all; may be replaced.
@@ -71,12 +73,13 @@ class Trainer:
         average: WeightAverage | None = None,
         frozen: Sequence[nn.Module] = (),
         forward: Callable[[Tensor], Tensor] | None = None,
+        shared: SharedTraining | None = None,
     ) -> None:
         self.model, self.loss_fn, self.optimizer, self.schedule = model, loss_fn, optimizer, schedule
         self.inputs, self.evaluate_fn, self.compute = inputs, evaluate_fn, compute
         self.total_steps, self.seed, self.evaluate_every = total_steps, seed, evaluate_every
         self.accumulate, self.grad_clip, self.average, self.frozen = accumulate, grad_clip, average, frozen
-        self.forward = forward or model
+        self.forward, self.shared = forward or model, shared
         self.measure: Callable[[int], StepMeasure | None] = lambda _step: None
         self._tell_step = getattr(loss_fn, "set_step", lambda step: None)
         self._class_logits = getattr(loss_fn, "class_logits", lambda outputs: outputs)
@@ -94,7 +97,11 @@ class Trainer:
 
     def totals(self) -> Totals:
         """Sums since the last evaluation; waits for the device."""
-        return Totals(self._sums.loss.item(), self._sums.num_correct.item(), self._sums.num_images)
+        sums = self._all_sums()
+        return Totals(sums.loss.item(), sums.num_correct.item(), sums.num_images)
+
+    def _all_sums(self) -> RunningSums:
+        return self._sums if self.shared is None else self.shared.total(self._sums)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -150,7 +157,7 @@ class Trainer:
         lr = self._set_lr()
         self._tell_step(self.step)
         self._seed_step()
-        with step_memory_limit(len(inputs.labels), self.accumulate):
+        with step_memory_limit(inputs.batch_size, self.accumulate):
             self._train_on(inputs)
         self.step += 1
         if self.average is not None:
@@ -163,9 +170,9 @@ class Trainer:
     def _train_on(self, inputs: Any) -> None:
         self.optimizer.zero_grad(set_to_none=True)
         measure = self.measure(self.step + 1)
-        batch_size = len(inputs.labels)
-        for part in inputs.parts(self.accumulate):
-            with self.compute.autocast():
+        parts, shared = inputs.parts(self.accumulate), self.shared
+        for part in parts:
+            with self.compute.autocast(), shared.forward_pass(part) if shared else nullcontext():
                 logits = self.forward(part.images)
             if measure:
                 measure.outputs(part.images, logits)
@@ -174,8 +181,12 @@ class Trainer:
                 others = image_losses(self.loss_fn, logits, part.other_labels)
                 losses = part.weight * losses + (1 - part.weight) * others
             loss = losses.sum()
-            self._scaler.scale(loss / batch_size).backward()
+            if shared and part is parts[-1]:
+                shared.expect_gradients(~torch.isfinite(loss.detach()) | (self._bad_step > 0))
+            self._scaler.scale(loss / (inputs.batch_size * part.num_copies)).backward()
             self._add_to_sums(loss.detach(), logits.detach(), part)
+        if shared:
+            self._note_bad(shared.sum_gradients() > 0)
         self._scaler.unscale_(self.optimizer) if self._scaler.is_enabled() else None
         if measure:
             measure.gradients()
@@ -187,9 +198,12 @@ class Trainer:
             measure.update()
 
     def _add_to_sums(self, loss: Tensor, logits: Tensor, part: Any) -> None:
-        self._sums.add(loss, self._class_logits(logits), part)
-        bad = ~torch.isfinite(loss) & (self._bad_step == 0)
-        self._bad_step += bad * (self.step + 1)
+        if self.shared is None or self.shared.counts(part):
+            self._sums.add(loss, self._class_logits(logits), part)
+        self._note_bad(~torch.isfinite(loss))
+
+    def _note_bad(self, is_bad: Tensor) -> None:
+        self._bad_step += (is_bad & (self._bad_step == 0)) * (self.step + 1)
 
     def _set_lr(self) -> float:
         factor = self.schedule.factor(self.step)
@@ -198,8 +212,9 @@ class Trainer:
         return self._base_lrs[0] * factor
 
     def _seed_step(self) -> None:
-        """Dropout draws from the global generators: each step gives them a seed of its own."""
-        seed = derive_seed(self.seed, "step", self.step)
+        """Dropout draws from the global generators: each step, and each process, gives them a seed of its own."""
+        process = self.shared.seed_parts if self.shared else ()
+        seed = derive_seed(self.seed, "step", self.step, *process)
         torch.default_generator.manual_seed(seed)  # torch.manual_seed visits every backend: 75 times slower
         if self.compute.device.type == "cuda":
             torch.cuda.manual_seed(seed)
@@ -215,8 +230,8 @@ class Trainer:
     def _evaluate(self) -> Evaluation | None:
         started = time.perf_counter()
         self.check_finite_losses()  # waits for the steps that a GPU has still to do: they are training too
-        sums = self._sums
-        sums.seconds += time.perf_counter() - started
+        self._sums.seconds += time.perf_counter() - started
+        sums = self._all_sums()
         with self.average.applied() if self.average else nullcontext():
             result = self.evaluate_fn() if self.evaluate_fn else None
         if result is None and self.evaluate_fn:
@@ -284,7 +299,7 @@ class Trainer:
         return {
             "step": self.step,
             "evaluated_at": self._evaluated_at,
-            "sums": self._sums.state_dict(),
+            "sums": self._all_sums().state_dict(),
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
@@ -295,7 +310,8 @@ class Trainer:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes over a saved state."""
         self.step, self._evaluated_at = state["step"], state["evaluated_at"]
-        self._sums.load_state_dict(state["sums"])
+        if self.shared is None or self.shared.team.is_first:
+            self._sums.load_state_dict(state["sums"])
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])

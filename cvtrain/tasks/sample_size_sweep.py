@@ -24,6 +24,7 @@ from cvtrain.data.splits import first_per_class
 from cvtrain.engine.diagnosis.chance import chance_accuracy
 from cvtrain.errors import CheckpointError, ConfigError, CvtrainError, DataError, InterruptedBySignal, JobsFailedError
 from cvtrain.outputs import RunDir
+from cvtrain.place import Place
 from cvtrain.record import memory_limit_of, new_card, recorded
 from cvtrain.resume import first_line
 from cvtrain.sample_size import sentences as say
@@ -41,8 +42,12 @@ _MIXED = ("mixup", "cutmix")
 """Augmentations after which training images have two labels, and training accuracy no meaning."""
 
 
-def run(config: Config) -> float:
+def run(config: Config, *, place: Place | None = None) -> float:
     """Runs or continues a sweep.
+
+    Args:
+        config: Checked settings.
+        place: Of a job of a multirun.
 
     Returns:
         The mean test accuracy at the largest size, 0..1.
@@ -55,18 +60,18 @@ def run(config: Config) -> float:
         InterruptedBySignal: A signal came; what is done is done.
     """
     check(config, trains=True)
-    return start(config) if config["resume"] is None else resume(config)
+    return start(config, place) if config["resume"] is None else resume(config)
 
 
-def start(config: Config) -> float:
-    """A new sweep in a new folder."""
-    if "folder" in config:
-        run_dir = RunDir.create_at(Path(config["folder"]))
+def start(config: Config, place: Place | None = None) -> float:
+    """A new sweep in a new folder, or a job of a multirun from wherever an earlier process left it."""
+    if place is not None:
+        run_dir = RunDir.open_at(place.folder)
     else:
         name = f"{build.data_name(config)}-{build.model_name(config)}"
         run_dir = RunDir.create(Path(config["output_dir"]) / "sample_size_sweep" / name, suffix=config["name"])
     card = new_card(config)
-    with StopRequest() as stop, recorded(run_dir, card, discard_if_config_is_wrong=True):
+    with StopRequest() as stop, recorded(run_dir, card, discard_if_config_is_wrong=place is None):
         run_dir.write_text(run_dir.config_path, save_text(config))
         return sweep(config, run_dir, card, stop)
 
@@ -121,7 +126,8 @@ def sweep(config: Config, run_dir: RunDir, card: dict[str, Any], stop: StopReque
         draw_curve(run_dir, conclusion, title=title(config), warn=console.warn)
     say_result(config, plan, rows, conclusion, console, run_dir)
     if failures:
-        raise JobsFailedError(failures)
+        lines = [f"failed with exit code {code}: {name}" for name, code in failures]
+        raise JobsFailedError(lines, exit_code=failures[0][1])
     return conclusion.points[-1].mean_accuracy
 
 

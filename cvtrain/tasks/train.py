@@ -12,46 +12,66 @@ from typing import Any
 from cvtrain import build, results
 from cvtrain.check import check
 from cvtrain.config import Config, load_config, save_text
-from cvtrain.console import Console, duration, percent
+from cvtrain.console import Console, SilentConsole, duration, percent
 from cvtrain.drawings import draw
 from cvtrain.engine.checkpoint import Loaded, load_newest, remove_leftovers
-from cvtrain.errors import ConfigError
+from cvtrain.engine.distributed.team import Team
+from cvtrain.errors import ConfigError, ProcessFailedError
 from cvtrain.fit import Run
 from cvtrain.init_from import read_start
+from cvtrain.launch import check_launch, resume_command
 from cvtrain.outputs import RunDir
+from cvtrain.place import Place
 from cvtrain.record import new_card, recorded
 from cvtrain.signals import StopRequest
+from cvtrain.together import joined
 
 
-def run(config: Config) -> float | None:
+def run(config: Config, *, place: Place | None = None) -> float | None:
     """Trains as the settings say, from the beginning or from where an earlier process stopped.
+
+    Args:
+        config: Checked settings.
+        place: Of a job of a sweep.
 
     Returns:
         The best validation accuracy, for sweepers; None without validation.
     """
+    rank = check_launch(config)
     check(config, trains=True)
-    return start(config) if config["resume"] is None else resume(config)
+    with joined(rank, build.device(config, rank)) as team:
+        if team is not None and not team.is_first:
+            return follow(config, team)
+        if place is not None:
+            return start_or_go_on(config, place, team)
+        return start(config, team) if config["resume"] is None else resume(config, team)
 
 
-def start(config: Config) -> float | None:
+def start(config: Config, team: Team | None) -> float | None:
     """A new run in a new folder."""
-    run_dir = _new_run_dir(config)
-    console, card = Console(run_dir.log, quiet="folder" in config), new_card(config)
+    name = f"{build.data_name(config)}-{build.model_name(config)}"
+    run_dir = RunDir.create(Path(config["output_dir"]) / "train" / name, suffix=config["name"])
+    console, card = Console(run_dir.log), new_card(config)
     with StopRequest() as stop, recorded(run_dir, card, discard_if_config_is_wrong=True):
         run_dir.write_text(run_dir.config_path, save_text(config))
-        job = assemble(config, run_dir=run_dir, console=console, stop=stop)
+        job = assemble(config, run_dir=run_dir, console=console, stop=stop, team=team)
         return train(job, card)
 
 
-def _new_run_dir(config: Config) -> RunDir:
-    """The folder of a job where a sweep wants it, else one named by the time."""
-    if "folder" in config:
-        return RunDir.create_at(Path(config["folder"]))
-    name = f"{build.data_name(config)}-{build.model_name(config)}"
-    return RunDir.create(Path(config["output_dir"]) / "train" / name, suffix=config["name"])
+def start_or_go_on(config: Config, place: Place, team: Team | None) -> float | None:
+    """A job of a sweep in its own folder, from wherever an earlier process left it."""
+    run_dir = RunDir.open_at(place.folder)
+    run_dir.remove_leftovers()
+    remove_leftovers(run_dir.checkpoint_dir)
+    console, card = place.console(run_dir.log), new_card(config)
+    with StopRequest() as stop, recorded(run_dir, card):
+        run_dir.write_text(run_dir.config_path, save_text(config))
+        checkpoint = load_newest(run_dir.checkpoint_dir)
+        job = assemble(config, run_dir=run_dir, console=console, stop=stop, checkpoint=checkpoint, team=team)
+        return train(job, card, checkpoint)
 
 
-def resume(config: Config) -> float | None:
+def resume(config: Config, team: Team | None) -> float | None:
     """An earlier run in its own folder, in which nothing is written before it is known that the run can go on."""
     run_dir = RunDir.reopen(Path(config["resume"]))
     with contextlib.closing(run_dir), StopRequest() as stop:
@@ -66,20 +86,47 @@ def resume(config: Config) -> float | None:
         run_dir.remove_leftovers()
         remove_leftovers(run_dir.checkpoint_dir)
         console, checkpoint = Console(run_dir.log), load_newest(run_dir.checkpoint_dir)
-        job = assemble(config, run_dir=run_dir, console=console, stop=stop, checkpoint=checkpoint)
+        job = assemble(config, run_dir=run_dir, console=console, stop=stop, checkpoint=checkpoint, team=team)
         card = run_dir.read_card() | new_card(config)
         with recorded(run_dir, card):
             run_dir.write_text(run_dir.config_path, save_text(config))
             return train(job, card, checkpoint)
 
 
+def follow(config: Config, team: Team) -> None:
+    """What a process does that is not the first of its team: it computes its share, and writes and says nothing."""
+    start = team.wait_for_start()
+    if start is None:
+        return  # the first process has found that there is nothing to do
+    silent = SilentConsole(lambda _line: None, on_step=lambda _step: None)
+    with StopRequest() as stop:
+        try:
+            job = assemble(config, run_dir=RunDir(Path(start)), console=silent, stop=stop, team=team)
+            job.test(job.train())
+        except ProcessFailedError as error:  # the first process may be the one that is gone
+            error.hint = error.hint or f"continue with: {resume_command(Path(start), team.rank)}"
+            raise
+
+
 def assemble(
-    config: Config, *, run_dir: RunDir, console: Console, stop: StopRequest, checkpoint: Loaded | None = None
+    config: Config,
+    *,
+    run_dir: RunDir,
+    console: Console,
+    stop: StopRequest,
+    checkpoint: Loaded | None = None,
+    team: Team | None = None,
 ) -> Run:
     """Reads the data and makes what is needed to train on them."""
-    build.limit_threads()
+    build.limit_threads(team.rank if team else None)
+    if team is not None:
+        team.announce_start(str(run_dir.path))
+        checkpoint = _handed_out(checkpoint, team)
     first_weights = None if checkpoint else read_start(config)
-    prepared = build.data(config, progress=console.progress)
+    with team.first_of_each_machine_first() if team else contextlib.nullcontext():
+        prepared = build.data(config, progress=console.progress)
+    if team is not None:
+        team.check_same({"data": prepared.facts.fingerprint, "split": prepared.facts.split_hash})
     return Run(
         config,
         prepared,
@@ -88,7 +135,14 @@ def assemble(
         stop=stop,
         checkpoint=checkpoint,
         start=first_weights,
+        team=team,
     )
+
+
+def _handed_out(checkpoint: Loaded | None, team: Team) -> Loaded | None:
+    """The checkpoint that the first process has read, for all; no other process looks into the folder."""
+    told = team.hand_out((str(checkpoint.path), checkpoint.state) if checkpoint else None)
+    return checkpoint if checkpoint or told is None else Loaded(told[1], Path(told[0]))
 
 
 def train(job: Run, card: dict[str, Any], checkpoint: Loaded | None = None) -> float | None:
@@ -125,6 +179,7 @@ def introduce(job: Run, card: dict[str, Any], checkpoint: Loaded | None) -> None
         class_counts=list(facts.class_counts),
         num_parameters=num_parameters,
         device=job.compute.name,
+        num_processes=job.team.size if job.team else 1,
         precision=job.compute.precision,
         warnings=[*warnings_of(job), *job.watch.messages],
         **({"init_from": job.origin} if job.origin else {}),
@@ -138,6 +193,7 @@ def introduce(job: Run, card: dict[str, Any], checkpoint: Loaded | None) -> None
     init = ", He initialisation" if job.init == "he" and job.taken is None else ""
     console.say(
         f"{build.model_name(config)}: {num_parameters:,} parameters{init}; {job.compute.name}, {job.compute.precision}"
+        + (f"; {job.team.size} processes" if job.team else "")
     )
     if checkpoint:
         for note in checkpoint.notes:

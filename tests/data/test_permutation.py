@@ -9,7 +9,8 @@ import torch
 
 import cvtrain
 from cvtrain import build
-from cvtrain.cli import dispatch, exit_code_of
+from cvtrain.cli import dispatch
+from cvtrain.ending import exit_code_of
 from cvtrain.compose import compose
 from cvtrain.data.augment import Augment
 from cvtrain.data.batches import Batches

@@ -169,7 +169,8 @@ def test_mixing_points_is_allowed(command):
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """A run on the spiral that ends near 1."""
-    from cvtrain.cli import dispatch, exit_code_of
+    from cvtrain.cli import dispatch
+    from cvtrain.ending import exit_code_of
 
     root = tmp_path_factory.mktemp("runs")
     words = ["data=spiral", "data.per_class=400", "trainer.device=cpu", "trainer.epochs=25", "trainer.batch_size=64"]

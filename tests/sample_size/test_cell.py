@@ -72,7 +72,7 @@ def test_figures_are_those_of_the_same_training_done_by_hand(study, digits, tmp_
     # The settings that the cell has written are those of a training: done by hand they give the same weights.
     config = yaml.safe_load((folder / "config.yaml").read_text())
     prepared = build.prepare(config, digits, split)
-    by_hand = RunDir.create_at(tmp_path / "by hand")
+    by_hand = RunDir.open_at(tmp_path / "by hand")
     console = SilentConsole(by_hand.log, on_step=lambda step: None)
     run = Run(config, prepared, run_dir=by_hand, console=console, stop=StopRequest())
     result = run.test(run.train())

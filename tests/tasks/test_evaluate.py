@@ -6,7 +6,8 @@ import pytest
 from PIL import Image
 
 import cvtrain
-from cvtrain.cli import dispatch, exit_code_of
+from cvtrain.cli import dispatch
+from cvtrain.ending import exit_code_of
 from cvtrain.data.digits import load_digits
 
 SMALL = ["model=mlp", "model.hidden=[16]", "trainer.device=cpu", "trainer.epochs=2"]

@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 
 import cvtrain
-from cvtrain.cli import dispatch, exit_code_of
+from cvtrain.cli import dispatch
+from cvtrain.ending import exit_code_of
 from cvtrain.data.digits import load_digits
 from cvtrain.engine.checkpoint import list_checkpoints, read_checkpoint
 

@@ -262,7 +262,8 @@ def test_what_would_mix_two_kinds_of_trainings_is_refused(word, words, started, 
 @pytest.fixture(scope="module")
 def started(tmp_path_factory):
     """The folder of a sweep of one training."""
-    from cvtrain.cli import dispatch, exit_code_of
+    from cvtrain.cli import dispatch
+    from cvtrain.ending import exit_code_of
 
     out = tmp_path_factory.mktemp("started")
     words = [*MODEL, *FAST, *BUDGET, "sizes=[4]", "replicates=1", f"output_dir={out}"]
@@ -424,5 +425,5 @@ def test_multirun_makes_a_sweep_of_each_model(command, tmp_path):
     assert len(folders) == 2
     for folder in folders:
         assert len(table(folder)) == 1
-        assert f"results   {folder.relative_to(tmp_path)}" in result.out, "each says where it is"
+        assert f"results {folder.relative_to(tmp_path)}" in result.out, "each says where it is"
     assert command(f"resume={folders[0]}").code == 0

@@ -1,0 +1,73 @@
+"""What is said when a sweep ends: how many jobs are done, what they show, where it stands.
+
+Knows results and a console; neither processes nor command lines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from cvtrain.console import Console
+from cvtrain.errors import OutputError
+from cvtrain.jobs.ledger import Ledger
+from cvtrain.outputs import RunDir
+from cvtrain.sweeps.leaderboard import JobResult
+from cvtrain.sweeps.verdict import ComparisonResult, compare
+
+
+def say_summary(results: Sequence[JobResult], ledger: Ledger, *, swept: Collection[str] | None, compares: bool) -> None:
+    """Says how many jobs are done, compares them, and draws what there is to draw.
+
+    Args:
+        results: Of all jobs of the sweep.
+        ledger: Its folder.
+        swept: The keys that differ; None takes those that do.
+        compares: Whether the jobs are a grid; those of a search were chosen by what earlier ones reached.
+    """
+    console = Console()
+    num_done = sum(result.status == "done" for result in results)
+    console.say()
+    console.say(f"{num_done} of {len(results)} jobs done")
+    if compares and len(results) > 1 and any(result.is_done for result in results):
+        comparison = compare(results, swept=swept)
+        say_comparison(comparison, console)
+        _write_comparison(comparison, results, ledger, console)
+        if comparison.series:
+            console.say(f"plot     {_draw(comparison, ledger.path / 'plots' / 'lr_grid.png')}")
+    console.say(f"results  {ledger.leaderboard_path}")
+
+
+def say_comparison(comparison: ComparisonResult, console: Console) -> None:
+    """Prints the tables and what may be said of them."""
+    if comparison.lr_rows:
+        console.table("validation accuracy by learning rate", comparison.lr_header, comparison.lr_rows)
+    console.table("test accuracy", comparison.header, comparison.rows)
+    if comparison.pair_rows:
+        console.table("differences of the other pairs", comparison.pair_header, comparison.pair_rows)
+    console.say()
+    for sentence in comparison.sentences:
+        console.say(sentence)
+
+
+def _write_comparison(
+    comparison: ComparisonResult, results: Sequence[JobResult], ledger: Ledger, console: Console
+) -> None:
+    """Writes what a page about the sweep needs; a full disk takes nothing from what was just said."""
+    from cvtrain.sweeps.as_json import comparison_json
+
+    try:
+        RunDir(ledger.path).write_text(ledger.comparison_path, comparison_json(comparison, results))
+    except OutputError as error:
+        console.warn(error.message)
+
+
+def _draw(comparison: ComparisonResult, path: Path) -> Path | str:
+    """Draws the learning rates of all arms; a plot that cannot be drawn fails nothing."""
+    from cvtrain.report import plots
+
+    try:
+        plots.lr_grid(path, comparison.series, metric="validation accuracy", title="Each arm over its grid")
+    except Exception as error:  # whatever a drawing library thinks of
+        return f"not drawn: {error}"
+    return path
