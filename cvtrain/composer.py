@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import functools
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,6 +18,20 @@ from cvtrain.config import Config, check_root_config, config_dir, user_config_di
 from cvtrain.errors import ConfigError
 from cvtrain.help import GROUPS, options_of
 from cvtrain.suggestions import unknown_option, unresolved
+
+_COMPOSED: dict[tuple[str, ...], Any] = {}
+_DEFAULTS: dict[tuple[str, ...], Any] = {}
+_MAX_REMEMBERED = 64
+
+
+def _remembered(memory: dict[tuple[str, ...], Any], key: tuple[str, ...], make: Callable[[], Any]) -> Any:
+    """A copy of what was made for a key, the first time it was asked for; the oldest is forgotten for a new one."""
+    if key not in memory:
+        made = make()
+        while len(memory) >= _MAX_REMEMBERED:
+            del memory[next(iter(memory))]
+        memory[key] = made
+    return copy.deepcopy(memory[key])
 
 
 @functools.cache
@@ -44,8 +59,8 @@ class Composer:
         check_root_config(parsed.config_name, self.folders)
         self.config_name = parsed.config_name
         self.groups = list(GROUPS)
-        self._composed: dict[tuple[str, ...], Any] = {}
-        self._defaults: dict[tuple[str, ...], Config] = {}
+        # What the package brings does not change while a process lives; what the user brings may.
+        self._composed, self._defaults = ({}, {}) if self.folders[1:] else (_COMPOSED, _DEFAULTS)
 
     def __enter__(self) -> Composer:
         from hydra import initialize_config_dir
@@ -53,7 +68,7 @@ class Composer:
         from hydra.core.plugins import Plugins
 
         # In a multirun Hydra is at work around us: its state is put back afterwards.
-        self._outer = GlobalHydra.get_state()
+        self._outer = GlobalHydra.instance().hydra
         GlobalHydra.instance().clear()
         user_configs = _user_configs_plugin()
         Plugins.instance().register(user_configs)
@@ -67,7 +82,7 @@ class Composer:
         from hydra.core.global_hydra import GlobalHydra
 
         self._context.__exit__(*exception)
-        GlobalHydra.set_state(self._outer)
+        GlobalHydra.instance().hydra = self._outer
 
     def compose(self, overrides: list[str], *, config_name: str | None = None) -> Any:
         """Composes settings.
@@ -91,17 +106,19 @@ class Composer:
         Raises:
             ConfigError: As `compose`.
         """
-        key = tuple(choices)
-        if key not in self._composed:
-            self._composed[key] = self.compose(choices)
-        return copy.deepcopy(self._composed[key])
+        return _remembered(self._composed, (self.config_name, *choices), lambda: self.compose(choices))
 
     def defaults_of(self, choices: list[str]) -> Config:
-        """The settings of options as the packaged root config has them, without any value of the user."""
-        key = tuple(choices)
-        if key not in self._defaults:
-            self._defaults[key] = plain_settings(self.compose(choices, config_name="config"), {}, [])
-        return copy.deepcopy(self._defaults[key])
+        """The settings of options as the packaged root config has them, without any value of the user.
+
+        Raises:
+            ConfigError: As `compose`.
+        """
+
+        def make() -> Config:
+            return plain_settings(self.compose(choices, config_name="config"), {}, [])
+
+        return _remembered(self._defaults, tuple(choices), make)
 
     def _explain(self, error: Exception) -> str:
         """Hydra's words for a failed composition, in one sentence."""

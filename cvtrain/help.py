@@ -34,6 +34,7 @@ Examples:
   cvtrain resume=outputs/train/digits-lenet/<run>     continue a stopped run, exactly where it was
   cvtrain task=predict checkpoint=<run> input=photos  classify pictures with a trained model
   cvtrain task=sample_size_sweep data=cifar10         how many images per class are enough?
+  cvtrain --multirun optimizer=sgd,adam seed=0,1,2    every combination, each a job of its own, and one table at the end
 
 Groups and their options (the default in brackets):
 """
@@ -43,7 +44,7 @@ Flags:
   --help                this page
   --version             the versions of cvtrain, Python, torch and torchvision
   --cfg job             print the config that a command would use, and do nothing
-  --multirun            run every combination of comma-separated values: optimizer.lr=0.1,0.01
+  --multirun            run every combination of comma-separated values: optimizer.lr=0.1,0.01; docs/sweeps.md
   --config-dir DIR      options of your own: DIR/model/mine.yaml becomes model=mine
   --config-name NAME    a root config of your own: DIR/NAME.yaml, which begins with defaults: [config, _self_]
 

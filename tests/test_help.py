@@ -17,10 +17,10 @@ def test_every_group_and_every_option_is_listed():
             assert re.search(rf"\b{re.escape(option)}\b", lines), (group, option)
 
 
-def test_page_has_seven_examples_flags_exit_codes_and_fits_a_terminal():
+def test_page_has_eight_examples_flags_exit_codes_and_fits_a_terminal():
     page = help_text(config_dir())
     examples = page.partition("Examples:\n")[2].partition("\n\n")[0].splitlines()
-    assert len(examples) == 7
+    assert len(examples) == 8
     assert all(line.startswith("  cvtrain") for line in examples)
     for word in ("--version", "--cfg job", "--multirun", "--config-dir", "README", "128+N", str(config_dir())):
         assert word in page
@@ -29,16 +29,17 @@ def test_page_has_seven_examples_flags_exit_codes_and_fits_a_terminal():
 
 def test_examples_compose(tmp_path):
     from cvtrain.compose import compose
+    from cvtrain.multirun import Multirun
 
     examples = help_text(config_dir()).partition("Examples:\n")[2].partition("\n\n")[0].splitlines()
     composed = 0
     for line in examples:
         words = re.split(r"\s{2,}|\s+(?=[a-z]+ ?[a-z]* ?:)", line.strip())[0].split()[1:]
-        words = [word for word in words if "=" in word]
+        is_multirun, words = "--multirun" in words, [word for word in words if "=" in word]
         if not any("<run>" in word for word in words):
-            compose(words)
+            Multirun(words) if is_multirun else compose(words)
             composed += 1
-    assert composed == 5
+    assert composed == 6
 
 
 def test_options_are_in_natural_order_and_take_in_the_users(tmp_path):

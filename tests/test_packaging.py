@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+PACKAGES = ("cvtrain", "hydra_plugins")
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,7 @@ def run(installed: Path, cwd: Path, *words: str) -> subprocess.CompletedProcess:
 def test_wheel_holds_the_package_the_configs_and_the_digits(wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
-    code = {str(path.relative_to(ROOT)) for path in (ROOT / "cvtrain").rglob("*.py")}
+    code = {str(path.relative_to(ROOT)) for name in PACKAGES for path in (ROOT / name).rglob("*.py")}
     configs = {f"cvtrain/{path.relative_to(ROOT)}" for path in (ROOT / "configs").rglob("*.yaml")}
     assert len(configs) > 60
     assert code | configs | {"cvtrain/data/digits.npz"} <= names
@@ -71,3 +72,12 @@ def test_installed_wheel_runs_from_any_folder(installed, tmp_path):
     trained = run(installed, tmp_path, "experiment=smoke")
     assert trained.returncode == 0, trained.stderr
     assert list(tmp_path.glob("outputs/train/digits-lenet/*/run.json"))
+
+
+def test_installed_wheel_brings_its_launcher_and_sweepers(installed, tmp_path):
+    swept = run(installed, tmp_path, "--multirun", "experiment=smoke", "model=linear", "seed=1,2", "sweep.name=a")
+    assert swept.returncode == 0, swept.stderr
+    assert "2 of 2 jobs done" in swept.stdout
+    searched = run(installed, tmp_path, "--multirun", "hydra/sweeper=search", "seed=1", "sweep.name=b")
+    assert searched.returncode == 2
+    assert "nothing to search" in searched.stderr

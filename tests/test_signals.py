@@ -128,3 +128,12 @@ def test_signals_to_a_forked_worker_reach_neither_it_nor_this_process():
         assert in_child(lambda: signal.raise_signal(signal.SIGTERM)) == -signal.SIGTERM, "it can be terminated"
         time.sleep(0.05)
         assert not stop
+
+
+def test_hang_up_that_nohup_ignores_stays_ignored():
+    code = (
+        "import os, signal\nfrom cvtrain.signals import StopRequest\nsignal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+        "with StopRequest() as stop:\n    os.kill(os.getpid(), signal.SIGHUP)\n    print(stop.signum)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.returncode) == ("None\n", 0), done.stderr
