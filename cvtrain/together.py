@@ -38,18 +38,19 @@ def joined(rank: Rank | None, device: torch.device) -> Iterator[Team | None]:
     if rank is None:
         yield None
         return
-    team = join(rank, device)
+    team, has_failed = join(rank, device), True
     try:
         yield team
         if team.is_first:
             quietly(lambda: team.board.post_end(0))
+        has_failed = False
     except BaseException as error:
         expect_end()
         failure = _failure_of(error, rank)
         quietly(lambda: team.board.post_failure(failure))
         raise
     finally:
-        team.leave()
+        team.leave(has_failed=has_failed)
 
 
 def _failure_of(error: BaseException, rank: Rank) -> Failure:

@@ -9,8 +9,8 @@ from PIL import Image
 import cvtrain
 from cvtrain.classifier import image_paths
 from cvtrain.cli import dispatch
-from cvtrain.ending import exit_code_of
 from cvtrain.data.digits import load_digits
+from cvtrain.ending import exit_code_of
 from cvtrain.errors import CheckpointError, ConfigError, DataError
 
 

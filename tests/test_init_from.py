@@ -14,9 +14,9 @@ import cvtrain
 from cvtrain import build
 from cvtrain.check import expected_facts
 from cvtrain.cli import dispatch
-from cvtrain.ending import exit_code_of
 from cvtrain.compose import compose
 from cvtrain.config import config_dir
+from cvtrain.ending import exit_code_of
 from cvtrain.engine.checkpoint import list_checkpoints, read_checkpoint
 from cvtrain.help import options_of
 from cvtrain.init_from import read_start, take_weights

@@ -9,13 +9,17 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from cvtrain import build, results
 from cvtrain.check import check
 from cvtrain.config import Config, load_config, save_text
 from cvtrain.console import Console, SilentConsole, duration, percent
 from cvtrain.drawings import draw
 from cvtrain.engine.checkpoint import Loaded, load_newest, remove_leftovers
+from cvtrain.engine.distributed.rank import Rank
 from cvtrain.engine.distributed.team import Team
+from cvtrain.engine.runtime import available_cores
 from cvtrain.errors import ConfigError, ProcessFailedError
 from cvtrain.fit import Run
 from cvtrain.init_from import read_start
@@ -219,10 +223,21 @@ def warnings_of(job: Run) -> list[str]:
     pretrained = job.origin or any(job.config["model"].get(key) for key in ("weights", "pretrained"))
     if job.config["trainer"]["freeze"] and not pretrained:
         warnings.append("trainer.freeze keeps layers at random weights: model.init_from=RUN starts from trained ones")
+    if job.team:
+        warnings += idle_cores(job.team.rank, job.compute.device.type)
     empty = [n for n, c in zip(job.facts.class_names, job.facts.class_counts, strict=True) if c == 0]
     if empty:
         warnings.append(f"no training images of class {', '.join(empty[:5])}")
     return warnings
+
+
+def idle_cores(rank: Rank, device_type: str) -> list[str]:
+    """A warning where cores would be left over: torchrun gives each process one thread unless it is told otherwise."""
+    used, there = torch.get_num_threads(), available_cores(rank.local_size)
+    if device_type != "cpu" or used >= there:
+        return []
+    words = f"OMP_NUM_THREADS={there} torchrun ... uses all"
+    return [f"each of {rank.local_size} processes computes with {used} of {there} cores that it could have: {words}"]
 
 
 def things(job: Run) -> str:

@@ -10,7 +10,6 @@ import torch
 import cvtrain
 from cvtrain import build
 from cvtrain.cli import dispatch
-from cvtrain.ending import exit_code_of
 from cvtrain.compose import compose
 from cvtrain.data.augment import Augment
 from cvtrain.data.batches import Batches
@@ -19,6 +18,7 @@ from cvtrain.data.images import ImageSet, MemoryImages, Preprocessing
 from cvtrain.data.inputs import EvalInputs, TrainInputs
 from cvtrain.data.permutation import PermutePixels, permutation_of, with_permutation
 from cvtrain.data.statistics import Normalize, Statistics
+from cvtrain.ending import exit_code_of
 from cvtrain.engine.trainer import Trainer
 from cvtrain.errors import ConfigError
 

@@ -7,8 +7,8 @@ from PIL import Image
 
 import cvtrain
 from cvtrain.cli import dispatch
-from cvtrain.ending import exit_code_of
 from cvtrain.data.digits import load_digits
+from cvtrain.ending import exit_code_of
 
 SMALL = ["model=mlp", "model.hidden=[16]", "trainer.device=cpu", "trainer.epochs=2"]
 

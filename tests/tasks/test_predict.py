@@ -9,8 +9,8 @@ from PIL import Image
 
 import cvtrain
 from cvtrain.cli import dispatch
-from cvtrain.ending import exit_code_of
 from cvtrain.data.digits import load_digits
+from cvtrain.ending import exit_code_of
 from cvtrain.engine.checkpoint import list_checkpoints, read_checkpoint
 
 HEADER = ["image", "prediction", "probability", *(f"p({digit})" for digit in range(10)), "error", "note"]

@@ -98,20 +98,30 @@ def shared_batch_norm(
     Golub & LeVeque 1979, "Updating formulae and a pairwise algorithm for computing sample variances".
     """
     assert training, "without training nothing is shared"
-    axes = [axis for axis in range(images.ndim) if axis != 1]
     with torch.no_grad():
-        values = images if images.dtype == torch.float64 else images.float()
-        var, mean = torch.var_mean(values, axes, correction=0)
+        mean, var = _local_statistics(images)
         count = images.numel() // images.shape[1]
-        rows = team.gather(torch.cat([mean, var * count, mean.new_full((1,), count)]))
-        means, sums, counts = rows.tensor_split([len(mean), 2 * len(mean)], dim=1)
+        rows = team.gather(torch.cat([mean, var, mean.new_full((1,), count)]))
+        means, variances, counts = rows.tensor_split([len(mean), 2 * len(mean)], dim=1)
         total = counts.sum()
-        mean = (means * counts).sum(0) / total
-        var = (sums.sum(0) + (counts * (means - mean).square()).sum(0)) / total
+        share = counts / total
+        mean = (share * means).sum(0)
+        var = (share * (variances + (means - mean).square())).sum(0)
         if running_mean is not None and running_var is not None:
             running_mean.lerp_(mean.to(running_mean.dtype), momentum)
             running_var.lerp_((var * (total / (total - 1))).to(running_var.dtype), momentum)
     return _Normalise.apply(team, images, weight, bias, mean, var, total, eps)
+
+
+def _local_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance `(C,)` of the images of this process, float32 or float64.
+
+    By torch's kernel for batch normalisation: on a CPU `var_mean` takes 30 times as long.
+    """
+    dtype = torch.float64 if images.dtype == torch.float64 else torch.float32
+    scratch = torch.zeros(2, images.shape[1], dtype=dtype, device=images.device)
+    mean, var = torch.batch_norm_update_stats(images, scratch[0], scratch[1], 0.0)
+    return mean.to(dtype), var.to(dtype)
 
 
 class _Normalise(torch.autograd.Function):
@@ -136,20 +146,20 @@ class _Normalise(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
         images, weight, mean, scale, total = ctx.saved_tensors
-        axes = [axis for axis in range(images.ndim) if axis != 1]
         shape = [1, -1] + [1] * (images.ndim - 2)
-        centred = images.to(mean.dtype) - mean.view(shape)
-        gradient_sum = gradient.sum(axes, dtype=mean.dtype)
-        product_sum = (gradient * centred).sum(axes)
-        ours = torch.cat([gradient_sum, product_sum])
-        sums = ours.clone()
+        # Of torch's backward pass the two sums alone: of the gradients, and of their products with (x - m) s.
+        _, product_sum, gradient_sum = torch.ops.aten.native_batch_norm_backward(
+            gradient, images, torch.ones_like(mean), None, None, mean, scale, True, 0.0, [False, True, True]
+        )
+        sums = torch.cat([gradient_sum, product_sum])
         ctx.team.sum(sums)
         all_gradient, all_product = (sums / total).chunk(2)
-        # dx = w s (g - mean(g) - (x - m) s^2 mean(g (x - m))), by Ioffe & Szegedy's chain rule
+        # dx = w s (g - mean(g) - (x - m) s mean(g (x - m) s)), by the chain rule of Ioffe & Szegedy
         factor = scale if weight is None else scale * weight
-        slope = (factor * scale.square() * all_product).view(shape)
-        grad_images = centred.mul_(-slope).add_((factor * all_gradient).neg_().view(shape))
+        slope = factor * scale * all_product
+        offset = slope * mean - factor * all_gradient
+        grad_images = torch.addcmul(offset.view(shape), images.to(mean.dtype), -slope.view(shape))
         grad_images = grad_images.addcmul_(gradient.to(mean.dtype), factor.view(shape)).to(images.dtype)
-        grad_weight = None if weight is None else (product_sum * scale).to(weight.dtype)
-        grad_bias = gradient_sum.to(weight.dtype if weight is not None else mean.dtype) if ctx.has_bias else None
+        grad_weight = None if weight is None else product_sum.to(weight.dtype)
+        grad_bias = gradient_sum if ctx.has_bias else None
         return None, grad_images, grad_weight, grad_bias, None, None, None, None

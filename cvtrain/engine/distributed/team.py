@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import io
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -22,6 +23,9 @@ from cvtrain.errors import DataError, ProcessFailedError
 
 _LOST = ("connection", "peer", "socket", "broken pipe", "timed out", "timeout", "nccl")
 """Of these, in lower case, one stands in what gloo and nccl say when another process is gone."""
+
+_ABORT_SECONDS = 5.0
+"""How long nccl may take to drop what it waits for, before its user is told what went wrong."""
 
 
 class Wishes(NamedTuple):
@@ -197,10 +201,18 @@ class Team:
         if not self.rank.local_number:
             self.board.post(f"ready {self.rank.leader}")
 
-    def leave(self) -> None:
-        """Closes the connections; whoever waits for this process in vain is told so by them. May be called alone."""
+    def leave(self, *, has_failed: bool = False) -> None:
+        """Closes the connections; whoever waits for this process in vain is told so by them. May be called alone.
+
+        Args:
+            has_failed: Whether others may have gone in the middle of something, which nccl would wait for.
+        """
         self._words = self._figures = None
-        if dist.is_initialized():
+        if has_failed and self.device.type == "cuda":
+            abort = threading.Thread(target=dist.distributed_c10d._abort_process_group, daemon=True)
+            abort.start()
+            abort.join(_ABORT_SECONDS)
+        elif dist.is_initialized():
             dist.destroy_process_group()
         gc.collect()  # a connection is closed when nothing refers to its group any more
 
