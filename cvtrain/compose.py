@@ -80,6 +80,27 @@ class JobComposer:
                     found.append(error)
         return found
 
+    def hydra_problems(self, words: Sequence[str], *, experiment: Sequence[str]) -> list[str]:
+        """What Hydra does not take of settings of its own, together with an experiment."""
+        groups = [word for word in words if word.lstrip("+~").startswith("hydra/")]
+        problems, chosen = [], list(experiment)
+        with self._composer as hydra:
+            for word in [*groups, *(word for word in words if word not in groups)]:
+                try:
+                    hydra.compose([*chosen, word])
+                except ConfigError:
+                    problems.append(_explain_hydras(word, hydra))
+                else:
+                    chosen += [word] if word in groups else []
+        return problems
+
+
+def _explain_hydras(word: str, hydra: Composer) -> str:
+    """The sentence for a setting of Hydra's own that it does not take."""
+    key, _, value = word.lstrip("+~").partition("=")
+    options = hydra.hydras_options(key) if "/" in key else []
+    return unknown_option(key, value, options) if options else f"{word}: Hydra has no such setting, or not this value"
+
 
 def _checked(parsed: Arguments, hydra: Composer) -> Config:
     problems: list[str] = []

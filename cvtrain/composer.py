@@ -136,6 +136,13 @@ class Composer:
         """The options of a group, the user's included."""
         return options_of(group, *self.folders)
 
+    @staticmethod
+    def hydras_options(group: str) -> list[str]:
+        """The options of a group of Hydra's own; none where there is no such group."""
+        from hydra.core.global_hydra import GlobalHydra
+
+        return GlobalHydra.instance().config_loader().get_group_options(group)
+
     def known_keys(self) -> list[str]:
         """The keys of a command without any word."""
         return [key for key, _ in schema.leaves(self.defaults_of([])) if not key.endswith("_target_")]

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,16 +17,23 @@ from cvtrain.arguments import Arguments, parse_arguments
 from cvtrain.compose import JobComposer, arms_of_experiment, sweeper_of_experiment
 from cvtrain.config import Config, config_dir, config_hash, masked
 from cvtrain.console import Console
-from cvtrain.errors import ConfigError, CvtrainError, InterruptedBySignal, JobsFailedError
+from cvtrain.errors import ConfigError, CvtrainError, InterruptedBySignal, JobsFailedError, OutputError
 from cvtrain.help import GROUPS
-from cvtrain.jobs.grid import alternatives, combinations, is_hydras, is_interval, key_of
+from cvtrain.jobs.elsewhere import launcher_folder, trouble_in_words
+from cvtrain.jobs.grid import alternatives, is_hydras, key_of
 from cvtrain.jobs.job import SweepJob, overrides_of
+from cvtrain.jobs.job_folder import JobFolder
 from cvtrain.jobs.ledger import Command, Ledger
-from cvtrain.jobs.preflight import compose_jobs, distinct_configs, launcher_problems, trial_problems
+from cvtrain.jobs.preflight import (
+    compose_grid,
+    distinct_configs,
+    hydra_problems,
+    launcher_problems,
+    trial_problems,
+    word_problems,
+)
 from cvtrain.jobs.stream import JobStream, Words
-
-_OF_ALL_JOBS = ("name", "output_dir", "sweep")
-"""Settings of which one multirun has one value."""
+from cvtrain.signals import StopRequest
 
 
 def run_hydra(arguments: Sequence[str], job: Callable[..., Any]) -> None:
@@ -67,7 +73,10 @@ class Multirun:
         self.settings = [word.lstrip("+") for word in self.parsed.settings if not is_hydras(word)]
         self.swept = tuple(key_of(word) for word in self.settings if len(alternatives(word)) != 1)
         self.composer = JobComposer(replace(self.parsed, settings=()))
-        self.is_grid = _chosen(self.parsed, "hydra/sweeper", sweeper_of_experiment(typed) or "grid") == "grid"
+        self.is_grid = _chosen(self.parsed, "hydra/sweeper", sweeper_of_experiment(typed) or "grid") in (
+            "grid",
+            "basic",
+        )
         self.launcher = _chosen(self.parsed, "hydra/launcher", "isolated")
         self.configs = self._preflight()
         self.config = next(iter(self.configs.values()))
@@ -75,24 +84,17 @@ class Multirun:
 
     def _preflight(self) -> dict[Words, Config]:
         """The settings of all jobs; where a search decides, of jobs that have every value that it may start from."""
-        problems = [
-            f"{key_of(word)}: one multirun has one {key_of(word)}, for all its jobs"
-            for word in self.settings
-            if key_of(word).partition(".")[0] in _OF_ALL_JOBS and len(alternatives(word)) > 1
-        ]
-        problems += [f"{word}: names no value" for word in self.settings if not alternatives(word)]
-        if self.is_grid:
-            problems += [
-                f"{word}: a range of real numbers can be searched (hydra/sweeper=search), not swept over"
-                for word in self.settings
-                if is_interval(word)
-            ]
-        if problems:
-            raise ConfigError(problems)
-        jobs = combinations(self.settings) if self.is_grid else list(_each_value_once(self.settings))
-        configs = compose_jobs(self.composer, jobs)
-        problems = launcher_problems(configs.values(), self.launcher)
-        if self.launcher != "isolated":  # else in the first of the processes that are begun anyway
+        own = [word for word in self.parsed.settings if is_hydras(word)]
+        experiment = [word for word in self.settings if key_of(word) == "experiment"][-1:]
+        problems = hydra_problems(self.composer, own, experiment=experiment, launcher=self.launcher)
+        if misread := word_problems(self.settings, is_grid=self.is_grid):
+            raise ConfigError([*misread, *problems])
+        try:
+            configs = compose_grid(self.composer, self.settings, is_grid=self.is_grid)
+        except ConfigError as error:
+            raise ConfigError([*error.problems, *problems], hint=error.hint) from None
+        problems += launcher_problems(configs.values(), self.launcher)
+        if self.launcher != "isolated" and not problems:  # else in the first of the processes that are begun anyway
             problems += trial_problems(distinct_configs(configs.values()))
         if problems:
             raise ConfigError(problems)
@@ -119,7 +121,8 @@ class Multirun:
         except InterruptedBySignal as interruption:
             raise self._interrupted(interruption) from None
         except ConfigError as error:
-            if not error.hint:
+            self.ledger.take_back_command()
+            if not error.hint:  # which would name a file in the folder
                 self.ledger.discard_if_empty()
             raise
         except CvtrainError:
@@ -127,7 +130,7 @@ class Multirun:
         except Exception as error:  # of a launcher of somebody else's
             if self.launcher == "isolated":
                 raise
-            trouble = f"hydra/launcher={self.launcher}: {type(error).__name__}: {error}".splitlines()[0]
+            trouble = f"hydra/launcher={self.launcher}: {trouble_in_words(error)}"
         self._finish(trouble)
 
     def _command(self) -> Command:
@@ -163,18 +166,20 @@ class Multirun:
             to_try=distinct_configs(self.configs[words] for words in self._to_do(list(self.configs))),
         ).run(stream)
 
-    def _to_do(self, jobs: Sequence[Words]) -> list[Words]:
-        """Those jobs of a grid that are not done, for launchers that would start a process to find that out."""
+    def _to_do(self, jobs: Sequence[Words]) -> dict[Words, JobFolder]:
+        """The folders of those jobs of a grid that have not come to an end yet."""
         plain = [tuple(word.lstrip("+") for word in words) for words in jobs]
         folders = [self.ledger.folder(config_hash(self.configs[words])) for words in plain]
-        return [words for words, folder in zip(jobs, folders, strict=True) if folder.state() != "done"]
+        ended = ("done", "pruned") if self.config["sweep"]["retry_failed"] else ("done", "pruned", "failed")
+        return {words: folder for words, folder in zip(jobs, folders, strict=True) if folder.state() not in ended}
 
     def _name_of(self, words: Words) -> str:
         """What to call a job: its number, and what it does not share with the others."""
-        own = [word for word in words if key_of(word) in self.swept] or list(words)
-        shown = " ".join(f"{key}={value}" for key, value in overrides_of(own).items())
+        own = [word for word in words if key_of(word) in self.swept]
         number = self.numbers.get(words) if self.is_grid else None
-        return f"job {number} of {len(self.configs)}: {shown}" if number else shown
+        name = [f"job {number} of {len(self.configs)}"] if number else []
+        shown = " ".join(f"{key}={value}" for key, value in overrides_of(own if name or own else words).items())
+        return ": ".join([*name, shown] if shown else name)
 
     # -------------------------------------------------------------------------------------------- Hydra
 
@@ -183,17 +188,17 @@ class Multirun:
         own = [word for word in self.parsed.settings if is_hydras(word)]
         groups = [word if key_of(word) in GROUPS else f"++{word}" for word in self.settings]
         # The arms of an experiment are among the words already.
-        return ["--multirun", *self._flags(), f"hydra.sweep.dir={folder}", "hydra.sweeper.params=null", *own, *groups]
+        where = "hydra.sweep.dir='" + folder.replace("'", r"\'") + "'"
+        return ["--multirun", *self._flags(), where, "hydra.sweeper.params=null", *own, *groups]
 
     @contextlib.contextmanager
     def _hydras_folder(self) -> Iterator[str]:
         """Where Hydra and its launchers write; our own job needs nothing of it, and it may hold secrets."""
         if self.launcher == "isolated":
-            with tempfile.TemporaryDirectory(prefix="cvtrain-") as scratch:
-                yield scratch
+            yield str(self.ledger.path / "hydra")  # which is never made
             return
-        yield str(self.ledger.path)
-        (self.ledger.path / "multirun.yaml").unlink(missing_ok=True)
+        with StopRequest(), launcher_folder(self.ledger.path, launcher=self.launcher) as folder:
+            yield str(folder)
 
     def _flags(self) -> list[str]:
         folder = ["--config-dir", self.parsed.config_dir] if self.parsed.config_dir else []
@@ -206,8 +211,11 @@ class Multirun:
         console = Console()
         states = [self.ledger.folder(name).state() for name in self.folders]
         if self.is_grid:
+            jobs = "1 job" if len(states) == 1 else f"{len(states)} jobs"
             done = f", {states.count('done')} of them done already" if "done" in states else ""
-            console.say(f"{len(self.configs)} jobs{done}; writes to {self.ledger.path}")
+            is_left = "failed" in states and not self.config["sweep"]["retry_failed"]
+            left = f", {states.count('failed')} failed before and are left so" if is_left else ""
+            console.say(f"{jobs}{done}{left}; writes to {self.ledger.path}")
         else:
             console.say(f"writes to {self.ledger.path}")
         for difference in self.ledger.differences(self.folders if self.is_grid else None):
@@ -227,16 +235,23 @@ class Multirun:
 
         Raises:
             JobsFailedError: Some are not done.
+            OutputError: The leaderboard cannot be written.
         """
         from cvtrain.jobs.summary import say_summary  # and NumPy, which a mistake need not wait for
 
         waiting = {name: overrides_of(words) for name, words in self.folders.items()} if self.is_grid else {}
         results = self.ledger.results(waiting)
-        self.ledger.write_leaderboard(results, swept=self.swept or None)
+        cannot_write = None
+        try:
+            self.ledger.write_leaderboard(results, swept=self.swept or None)
+        except OutputError as error:  # the figures are still to be seen
+            cannot_write = OutputError(error.message, hint=f"once it can: cvtrain resume={self.ledger.path}")
         say_summary(results, self.ledger, swept=self.swept or None, compares=self.is_grid)
         if trouble is not None:
             raise JobsFailedError([trouble], hint=f"continue with: cvtrain resume={self.ledger.path}")
         self._raise_failures()
+        if cannot_write is not None:
+            raise cannot_write
 
     def _raise_failures(self) -> None:
         failures = []
@@ -247,7 +262,8 @@ class Multirun:
                 error = record.error if record and record.error else state
                 failures.append(f"{self._name_of(words)}: {error}")
         if failures:
-            raise JobsFailedError(failures, hint=f"once more: cvtrain resume={self.ledger.path}")
+            again = "" if self.config["sweep"]["retry_failed"] else " sweep.retry_failed=true"
+            raise JobsFailedError(failures, hint=f"once more: cvtrain resume={self.ledger.path}{again}")
 
 
 def with_arms(parsed: Arguments, arms: Mapping[str, Any]) -> Arguments:
@@ -263,7 +279,8 @@ def resumed_sweep(arguments: Sequence[str]) -> Multirun | None:
         ConfigError: It held secrets, which are not written down, or is to be changed.
     """
     typed = parse_arguments([word for word in arguments if word not in ("--multirun", "-m")])
-    folders = [Path(word.partition("=")[2]).expanduser() for word in typed.settings if word.startswith("resume=")]
+    named = [word.partition("=")[2].strip("'\"") for word in typed.settings if word.startswith("resume=")]
+    folders = [Path(name).expanduser() for name in named]
     if not folders or not Ledger.is_sweep(folders[-1]):
         return None
     command = Ledger(folders[-1]).read_command()
@@ -289,10 +306,3 @@ def resumed_sweep(arguments: Sequence[str]) -> Multirun | None:
 def _chosen(parsed: Arguments, group: str, default: str) -> str:
     words = [word for word in parsed.settings if key_of(word) == group]
     return words[-1].partition("=")[2] if words else default
-
-
-def _each_value_once(settings: Sequence[str]) -> Iterator[Words]:
-    """As few jobs as have every value of every word."""
-    choices = [alternatives(word) for word in settings]
-    for i in range(max((len(words) for words in choices), default=1)):
-        yield tuple(words[min(i, len(words) - 1)] for words in choices)

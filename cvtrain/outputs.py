@@ -64,6 +64,15 @@ def _not_writable(folder: Path, error: OSError) -> OutputError:
     )
 
 
+JOB_RECORD = "job.json"
+"""In the folder of a job of a multirun: how the job stands."""
+
+
+def is_job(folder: Path) -> bool:
+    """Whether a folder is that of a job of a multirun."""
+    return (folder / JOB_RECORD).is_file()
+
+
 class RunDir:
     """One run, one folder, one process.
 

@@ -10,17 +10,24 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from cvtrain import isolation
+from cvtrain import isolation, signals
 from cvtrain.config import Config, config_hash
-from cvtrain.console import Console, duration, percent
+from cvtrain.console import Console
 from cvtrain.errors import ConfigError, InterruptedBySignal, OutputError
 from cvtrain.job_lines import JobLines
-from cvtrain.jobs.job import PLACED_TASKS, Assignment, Trial, outcome_of, overrides_of, work, write_ending
-from cvtrain.jobs.job_folder import JobFolder, JobRecord
+from cvtrain.jobs.job import (
+    Assignment,
+    Trial,
+    outcome_in_words,
+    outcome_of,
+    overrides_of,
+    work,
+    write_ending,
+)
+from cvtrain.jobs.job_folder import PLACED_TASKS, JobFolder, JobRecord
 from cvtrain.jobs.ledger import Ledger
 from cvtrain.jobs.stream import JobOutcome, JobStream, Words
 from cvtrain.place import Evaluated, Stepped, Warned
-from cvtrain.signals import StopRequest, described
 from cvtrain.sweeps.leaderboard import JobResult
 
 PRELOADED = (
@@ -73,6 +80,7 @@ class Driver:
         self._twins: list[Assignment] = []
         self._begun: set[str] = set()
         self._pruned: set[str] = set()
+        self._warned: dict[str, set[str]] = {}  # names of jobs by what they warned of
         self._to_try, self._is_tried = to_try, not to_try
         self._is_closed = False
         self._cannot_write = False
@@ -87,7 +95,7 @@ class Driver:
         """
         self._stream = stream
         minutes = self._settings["job_timeout"]
-        with StopRequest() as stop:
+        with signals.StopRequest() as stop:
             stop.listening = True
             lines = JobLines(Console(), num_jobs=self._num_jobs, num_slots=len(self._slots))
             with lines as self._lines:
@@ -102,8 +110,9 @@ class Driver:
                 )
                 for result in results:
                     self._take_in(result)
+                self._say_common_warnings()
             if stop.signum is not None:
-                raise InterruptedBySignal(f"stopped by {described(stop.signum)}", signum=stop.signum)
+                raise InterruptedBySignal(f"stopped by {signals.described(stop.signum)}", signum=stop.signum)
 
     # -------------------------------------------------------------------------------------------- what to start
 
@@ -202,13 +211,24 @@ class Driver:
         if isinstance(message, Stepped):
             self._lines.moves(name, step=message.step, total_steps=message.total_steps)
         elif isinstance(message, Warned):
-            self._lines.say(f"{self._name_of(words)}: warning: {message.line}")
+            self._warn(name, message.line)
         else:
             self._lines.evaluates(name, val_accuracy=message.val_accuracy)
             accuracy = message.val_accuracy
             if accuracy is not None and self._stream.evaluated(words, message.step, accuracy):
                 self._pruned.add(name)
         return name in self._pruned
+
+    def _warn(self, name: str, line: str) -> None:
+        """Says a warning once; that other jobs have it too is said at the end."""
+        if line not in self._warned:
+            self._lines.say(f"{self._name_of(self._running[name].words)}: warning: {line}")
+        self._warned.setdefault(line, set()).add(name)
+
+    def _say_common_warnings(self) -> None:
+        for line, names in self._warned.items():
+            if len(names) > 1:
+                self._lines.say(f"warning of {len(names)} jobs: {line}")
 
     def _take_in(self, result: isolation.CallResult) -> None:
         """Takes in how a process has ended."""
@@ -225,7 +245,8 @@ class Driver:
             outcome = self._settled(result, assignment)
         except OutputError as error:
             outcome = JobOutcome(assignment.words, "failed", error.exit_code, folder=None, error=error.message)
-        self._print_output(assignment)
+        if outcome.status == "done":
+            self._print_output(assignment)
         self._tell(outcome, seconds=result.seconds)
         if outcome.status == "failed" and self._settings["fail_fast"] and not self._is_closed:
             self._is_closed = True
@@ -274,7 +295,7 @@ class Driver:
         results = self._ledger.results({name: overrides_of(words) for name, words in self._jobs.items()})
         self._write_leaderboard(results)
         key = outcome.folder.name if outcome.folder else " ".join(outcome.words)
-        line = f"{self._name_of(outcome.words)}: {_described(outcome, results)}"
+        line = f"{self._name_of(outcome.words)}: {outcome_in_words(outcome, results)}"
         self._lines.ends(key, line, seconds=seconds, is_failed=outcome.status == "failed")
         self._stream.ended(outcome)
 
@@ -285,24 +306,6 @@ class Driver:
             if not self._cannot_write:
                 self._lines.say(f"warning: {error.message}")
             self._cannot_write = True
-
-
-def _described(outcome: JobOutcome, results: Sequence[JobResult]) -> str:
-    """What became of a job, in a line."""
-    if outcome.status == "done":
-        result = next((each for each in results if each.run_dir == outcome.folder), None)
-        return f"done; results {outcome.folder}" if result and not result.is_done else _figures(result)
-    if outcome.status == "pruned":
-        return "stopped, as others did better so far"
-    log = f"; log {JobFolder(outcome.folder).log_path}" if outcome.folder else ""
-    return f"{outcome.status}: {outcome.error}{log}"
-
-
-def _figures(result: JobResult | None) -> str:
-    if result is None:
-        return "done"
-    val = "" if result.val_accuracy is None else f"validation {percent(result.val_accuracy)}  "
-    return f"{val}test {percent(result.test_accuracy)}  {duration(result.seconds or 0.0)}"
 
 
 def _read(folder: JobFolder) -> JobRecord:

@@ -6,23 +6,38 @@ Knows the words that Hydra reads as several values; not what they set.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from cvtrain.errors import ConfigError
 from cvtrain.jobs.stream import Words
 
+MAX_JOBS = 10_000
+"""More than anybody waits for; `seed=range(1000000)` is a slip, and shall be told at once."""
+
 
 def combinations(words: Sequence[str]) -> list[Words]:
-    """Every combination of the values of all words, the last word changing fastest.
+    """Every combination of the values of all words, each once, the last word changing fastest.
 
     Args:
         words: As typed: `optimizer=sgd,adam`, `seed=range(3)`, `model=lenet`.
 
     Raises:
-        HydraException: A word names a range of real numbers, which only a search can sweep over.
+        ConfigError: There are too many.
     """
-    return list(itertools.product(*(alternatives(word) for word in words)))
+    choices = [alternatives(word) for word in words]
+    if math.prod(map(len, choices)) > MAX_JOBS:
+        most = max(words, key=lambda word: len(alternatives(word)))
+        raise ConfigError(f"{most}: makes more than {MAX_JOBS:,} jobs", hint="take fewer values, or several commands")
+    return list(dict.fromkeys(itertools.product(*choices)))
+
+
+def each_value_once(words: Sequence[str]) -> Iterator[Words]:
+    """As few jobs as have every value of every word."""
+    choices = [alternatives(word) for word in words]
+    for i in range(max((len(values) for values in choices), default=1)):
+        yield tuple(values[min(i, len(values) - 1)] for values in choices)
 
 
 def alternatives(word: str) -> list[str]:
@@ -48,7 +63,7 @@ def _values(override: Any, word: str) -> list[str]:
     if isinstance(override.value(), Glob):
         raise ConfigError(f"{word}: glob() is not taken; name the options, such as model=mlp,lenet")
     try:
-        return list(override.sweep_string_iterator())
+        return list(itertools.islice(override.sweep_string_iterator(), MAX_JOBS + 1))
     except (ValueError, ZeroDivisionError) as error:
         raise ConfigError(f"{word}: {error}") from None
 

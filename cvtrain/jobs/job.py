@@ -5,29 +5,31 @@ Knows the task that settings name and how a command ends; not the other jobs.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
-import os
-from collections.abc import Callable, Sequence
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from cvtrain.compose import compose
 from cvtrain.config import Config, config_hash, masked
-from cvtrain.console import print_error
+from cvtrain.console import Console, duration, percent, print_error
 from cvtrain.ending import Ending, ending_of
+from cvtrain.engine.distributed.rank import Rank, rank_from_environment
 from cvtrain.errors import OutputError
+from cvtrain.jobs import elsewhere
 from cvtrain.jobs.grid import key_of
-from cvtrain.jobs.job_folder import JobFolder, JobRecord
+from cvtrain.jobs.job_folder import PLACED_TASKS, JobFolder, JobRecord
 from cvtrain.jobs.ledger import Ledger
 from cvtrain.jobs.preflight import trial_problems
 from cvtrain.jobs.stream import JobOutcome, JobStream, Words
 from cvtrain.outputs import RunDir
-from cvtrain.place import Listener, Place
+from cvtrain.place import Evaluated, Listener, Place, Stepped, Warned
 from cvtrain.record import git_state, versions
-
-PLACED_TASKS = ("train", "sample_size_sweep")
-"""Tasks whose results stand in the folder of the job; others make folders of their own, and print what they find."""
+from cvtrain.sweeps.leaderboard import JobResult
 
 
 @dataclass(frozen=True)
@@ -54,40 +56,60 @@ class SweepJob:
         flags: Flags of the command line that every job has.
         swept: The keys that differ between jobs.
         drive: Runs the jobs of a stream in processes of their own; only in the process of the command itself.
-        to_do: Which of the jobs of a grid are not done; only there.
+        to_do: The folders of those jobs of a grid that have not come to an end yet; only there.
     """
 
     sweep_dir: Path
     flags: tuple[str, ...]
     swept: tuple[str, ...]
     drive: Callable[[JobStream], None] | None = None
-    to_do: Callable[[Sequence[Words]], list[Words]] | None = None
+    to_do: Callable[[Sequence[Words]], dict[Words, JobFolder]] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "drive": None, "to_do": None}
 
     def __call__(self, _config: Any) -> float:
-        """Runs the job that Hydra has composed, in this process; returns what its task returns, or NaN."""
+        """Runs the job that Hydra has composed, in this process; returns what its task returns, or NaN.
+
+        Raises:
+            SystemExit: A signal came, and SLURM shall decide what becomes of the job.
+        """
         from hydra.core.hydra_config import HydraConfig
 
-        words = tuple(word.lstrip("+") for word in HydraConfig.get().overrides.task)
-        outcome: list[JobOutcome | None] = []
-        ending = ending_of(lambda: outcome.append(self._run(words)))
+        hydra = HydraConfig.get()
+        words = tuple(word.lstrip("+") for word in hydra.overrides.task)
+        is_drivers_own = self.to_do is not None
+        if not is_drivers_own:
+            elsewhere.settle(hydra.launcher.get("cpus_per_task"))
+        outcomes: list[JobOutcome | None] = []
+        ending = ending_of(lambda: outcomes.append(self._run(words)))
         if ending.lines:
             print_error(ending.lines)
-        if not outcome or outcome[0] is None:
-            return float("nan")
-        if outcome[0].status == "stopped":
-            # Whoever listened before us shall hear the signal too: SLURM's launcher queues the job again.
-            os.kill(os.getpid(), outcome[0].exit_code - 128)
-        value = outcome[0].value
-        return float("nan") if value is None else value
+        outcome = outcomes[0] if outcomes else None
+        exit_code = outcome.exit_code if outcome else ending.exit_code
+        if exit_code > 128:  # whoever listened before us shall hear the signal too
+            signum = exit_code - 128
+            signal.raise_signal(signum) if is_drivers_own else elsewhere.pass_on(signum)
+        return float("nan") if outcome is None or outcome.value is None else outcome.value
 
     def _run(self, words: Words) -> JobOutcome | None:
+        """Runs a job, says a line when it begins and one when it ends; all else goes to its log."""
         config, ledger = compose([*self.flags, *words]), Ledger(self.sweep_dir)
-        folder = ledger.folder(config_hash(config))
-        outcome = run_job(Assignment(words, config, folder.path))
-        ledger.write_leaderboard(ledger.results(), swept=self.swept)
+        assignment = Assignment(words, config, ledger.folder(config_hash(config)).path)
+        rank = rank_from_environment()
+        if rank is not None and not rank.is_first:
+            _run_task(assignment, None)  # the first process has the folder, and speaks
+            return None
+        name = " ".join(f"{k}={v}" for k, v in overrides_of(words).items() if k in self.swept) or "the job"
+        with _said_in_log(assignment) as say:
+            say(f"{name}: begins")
+            attempts = _attempts(assignment)
+            outcome = run_job(assignment, listener=lambda message: _say_warning(message, name, say))
+            if rank is not None and _attempts(assignment) == attempts:
+                _send_home(rank, config)
+            results = ledger.results()
+            say(f"{name}: {outcome_in_words(outcome, results) if outcome else 'another process is at work on it'}")
+        ledger.write_leaderboard(results, swept=self.swept)
         return outcome
 
 
@@ -136,6 +158,72 @@ def outcome_of(record: JobRecord, words: Words, folder: JobFolder) -> JobOutcome
         folder=folder.path,
         error=record.error,
     )
+
+
+def outcome_in_words(outcome: JobOutcome, results: Sequence[JobResult]) -> str:
+    """What became of a job, in a line.
+
+    Args:
+        outcome: Of the job.
+        results: Of all jobs of its sweep.
+    """
+    if outcome.status == "done":
+        result = next((each for each in results if each.run_dir == outcome.folder), None)
+        return f"done; results {outcome.folder}" if result and not result.is_done else _figures(result)
+    if outcome.status == "pruned":
+        return "stopped, as others did better so far"
+    log = f"; log {JobFolder(outcome.folder).log_path}" if outcome.folder else ""
+    return f"{outcome.status}: {outcome.error}{log}"
+
+
+def _figures(result: JobResult | None) -> str:
+    if result is None:
+        return "done"
+    val = "" if result.val_accuracy is None else f"validation {percent(result.val_accuracy)}  "
+    return f"{val}test {percent(result.test_accuracy)}  {duration(result.seconds or 0.0)}"
+
+
+def _attempts(assignment: Assignment) -> int:
+    record = JobFolder(assignment.folder).read()
+    return record.attempts if record else 0
+
+
+def _send_home(rank: Rank, config: Config) -> None:
+    """Lets the other processes of a job know that there was nothing to do."""
+    from cvtrain import build
+    from cvtrain.together import joined
+
+    with joined(rank, build.device(config, rank)):
+        pass
+
+
+@contextlib.contextmanager
+def _said_in_log(assignment: Assignment) -> Iterator[Callable[[str], None]]:
+    """Lets a job say all in its log; yields what says a line to the user nevertheless.
+
+    A task whose results have no other place than the terminal says them there.
+    """
+    terminal = sys.stdout
+
+    def say(line: str) -> None:
+        with contextlib.redirect_stdout(terminal):
+            Console().say(line)
+
+    if assignment.config["task"] not in PLACED_TASKS:
+        yield say
+        return
+    try:
+        assignment.folder.mkdir(parents=True, exist_ok=True)
+        log = open(JobFolder(assignment.folder).log_path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115
+    except OSError as error:
+        raise OutputError(f"cannot write to {assignment.folder}: {error.strerror}") from None
+    with log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+        yield say
+
+
+def _say_warning(message: Stepped | Evaluated | Warned, name: str, say: Callable[[str], None]) -> None:
+    if isinstance(message, Warned):
+        say(f"{name}: warning: {message.line}")
 
 
 def overrides_of(words: Sequence[str]) -> dict[str, str]:

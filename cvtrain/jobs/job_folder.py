@@ -12,16 +12,19 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from cvtrain.errors import OutputError
-from cvtrain.outputs import RunDir
+from cvtrain.outputs import JOB_RECORD, RunDir
 from cvtrain.plain_text import finite
 
 JobState = Literal["waiting", "running", "done", "failed", "stopped", "pruned"]
 """`stopped`: by a signal, or because its process vanished; it is continued from its checkpoint."""
+
+PLACED_TASKS = ("train", "sample_size_sweep")
+"""Tasks whose results stand in the folder of the job; others make folders of their own, and print what they find."""
 
 _CLAIM_TRIES, _CLAIM_WAIT_SECONDS = 20, 0.02
 """Whoever looks whether a job is running holds its lock for an instant: a claim tries again."""
@@ -60,17 +63,28 @@ class JobFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.log_path = path / "log.txt"
-        self._record_path = path / "job.json"
+        self._record_path = path / JOB_RECORD
         self._lock_path = path / ".job.lock"
 
     def read(self) -> JobRecord | None:
-        """What is written; None where nothing is, or nothing that can be read."""
+        """What is written; None where nothing is, or nothing that can be read.
+
+        A job that was done and has lost its figures since is one that was stopped: it is to be done once more.
+        """
         try:
             content = json.loads(self._record_path.read_text(encoding="utf-8"))
             known = {name: content[name] for name in JobRecord.__dataclass_fields__ if name in content}
-            return JobRecord(**known)
+            record = JobRecord(**known)
         except (OSError, ValueError, TypeError):
             return None
+        is_lost = record.status == "done" and record.task in PLACED_TASKS and not self._has_card()
+        return replace(record, status="stopped", error="run.json is gone or damaged") if is_lost else record
+
+    def _has_card(self) -> bool:
+        try:
+            return "status" in RunDir(self.path).read_card()
+        except (ValueError, TypeError):  # bytes that are no text, or no object
+            return False
 
     def write(self, record: JobRecord) -> None:
         """Replaces the record.

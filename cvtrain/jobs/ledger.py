@@ -49,6 +49,7 @@ class Ledger:
         self.leaderboard_path = path / "leaderboard.csv"
         self.comparison_path = path / "comparison.json"
         self._command_path = path / "sweep.json"
+        self._command_before: str | None = None
         self._results: dict[str, tuple[int, JobResult]] = {}
 
     @classmethod
@@ -67,12 +68,20 @@ class Ledger:
     def _made(parent: Path, name: str) -> Path:
         try:
             (parent / name).mkdir(parents=True, exist_ok=True)
+        except FileExistsError:
+            raise OutputError(f"{parent / name} is no folder", hint="choose another sweep.name=NAME") from None
         except OSError as error:
             raise OutputError(
                 f"cannot write to the output folder {parent}: {error.strerror}",
                 hint="choose another one with output_dir=FOLDER",
             ) from None
         return parent / name
+
+    def take_back_command(self) -> None:
+        """Lets the command before stand again, after one of which no job could be run."""
+        if self._command_before is not None:
+            with contextlib.suppress(OutputError):
+                RunDir(self.path).write_text(self._command_path, self._command_before)
 
     def discard_if_empty(self) -> None:
         """Removes a folder that was made for jobs which never started, and those above it that were made for it."""
@@ -84,8 +93,8 @@ class Ledger:
 
     @staticmethod
     def is_sweep(path: Path) -> bool:
-        """Whether a folder is that of a sweep."""
-        return (path / "sweep.json").is_file()
+        """Whether a folder is that of a sweep, which may have lost the file that says so."""
+        return (path / "sweep.json").is_file() or next(path.glob("*/job.json"), None) is not None
 
     def write_command(self, command: Command) -> None:
         """Notes what was typed.
@@ -93,7 +102,13 @@ class Ledger:
         Raises:
             OutputError: The disk is full or not writable.
         """
-        RunDir(self.path).write_text(self._command_path, json.dumps(asdict(command), indent=2) + "\n")
+        with contextlib.suppress(OSError, ValueError):
+            self._command_before = self._command_path.read_text(encoding="utf-8")
+        try:
+            RunDir(self.path).write_text(self._command_path, json.dumps(asdict(command), indent=2) + "\n")
+        except OutputError:
+            self.discard_if_empty()
+            raise
 
     def read_command(self) -> Command:
         """What was typed.
@@ -103,8 +118,11 @@ class Ledger:
         """
         try:
             return Command(**json.loads(self._command_path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError) as error:
-            raise CheckpointError(f"{self._command_path} cannot be read: {error}") from None
+        except (OSError, ValueError, TypeError):
+            raise CheckpointError(
+                f"{self._command_path}, which holds the command of this sweep, is gone or damaged",
+                hint=f"type the command again, with sweep.name={self.path.resolve().name}",
+            ) from None
 
     def folder(self, config_hash: str) -> JobFolder:
         """The home of the job with such settings."""

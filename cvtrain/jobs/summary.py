@@ -28,11 +28,12 @@ def say_summary(results: Sequence[JobResult], ledger: Ledger, *, swept: Collecti
     console = Console()
     num_done = sum(result.status == "done" for result in results)
     console.say()
-    console.say(f"{num_done} of {len(results)} jobs done")
-    if compares and len(results) > 1 and any(result.is_done for result in results):
-        comparison = compare(results, swept=swept)
+    console.say(f"{num_done} of {len(results)} {'job' if len(results) == 1 else 'jobs'} done")
+    tried = [result for result in results if result.is_done or result.status != "done"]  # evaluations test no arm
+    if compares and len(tried) > 1 and any(result.is_done for result in tried):
+        comparison = compare(tried, swept=swept)
         say_comparison(comparison, console)
-        _write_comparison(comparison, results, ledger, console)
+        _write_comparison(comparison, tried, ledger, console)
         if comparison.series:
             console.say(f"plot     {_draw(comparison, ledger.path / 'plots' / 'lr_grid.png')}")
     console.say(f"results  {ledger.leaderboard_path}")

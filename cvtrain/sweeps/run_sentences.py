@@ -64,5 +64,5 @@ def more_sentences(compared: ComparedRuns, comparison: ComparisonResult) -> list
         return []
     return [
         "the runs differ in their seeds alone, and nothing is compared; the 95 % t interval of their mean is"
-        f" [{percent(test.low)}, {percent(test.high)}]"
+        f" [{percent(max(test.low, 0.0))}, {percent(min(test.high, 1.0))}]"
     ]

@@ -42,7 +42,8 @@ def run(config: Config) -> float:
         CheckpointError: A folder holds no run, or one that cannot be read.
         OutputError: The results cannot be written.
     """
-    idle = [f"{key} has no effect with task=compare" for key in config.get("typed", ()) if key not in TAKEN]
+    typed = [key for key in config.get("typed", ()) if not key.startswith("sweep.")]  # those are the multirun's
+    idle = [f"{key} has no effect with task=compare" for key in typed if key not in TAKEN]
     if idle:
         raise ConfigError(idle)
     if not config["runs"]:

@@ -13,7 +13,7 @@ import torch
 
 from cvtrain import build, results
 from cvtrain.check import check
-from cvtrain.config import Config, load_config, save_text
+from cvtrain.config import Config, config_hash, load_config, save_text
 from cvtrain.console import Console, SilentConsole, duration, percent
 from cvtrain.drawings import draw
 from cvtrain.engine.checkpoint import Loaded, load_newest, remove_leftovers
@@ -24,7 +24,7 @@ from cvtrain.errors import ConfigError, ProcessFailedError
 from cvtrain.fit import Run
 from cvtrain.init_from import read_start
 from cvtrain.launch import check_launch, resume_command
-from cvtrain.outputs import RunDir
+from cvtrain.outputs import RunDir, is_job
 from cvtrain.place import Place
 from cvtrain.record import new_card, recorded
 from cvtrain.signals import StopRequest
@@ -85,6 +85,7 @@ def resume(config: Config, team: Team | None) -> float | None:
                 f"{run_dir.path} is one training of a sample-size sweep",
                 hint=f"continue the sweep: cvtrain resume={sweep}",
             )
+        check_same_job(run_dir, config)
         if is_finished(run_dir, config):
             return say_finished(run_dir, config)
         run_dir.remove_leftovers()
@@ -110,6 +111,20 @@ def follow(config: Config, team: Team) -> None:
         except ProcessFailedError as error:  # the first process may be the one that is gone
             error.hint = error.hint or f"continue with: {resume_command(Path(start), team.rank)}"
             raise
+
+
+def check_same_job(run_dir: RunDir, config: Config) -> None:
+    """Refuses to change a job of a sweep: its table would show figures of other settings than it names.
+
+    Raises:
+        ConfigError: Such a change.
+    """
+    path = run_dir.path
+    if is_job(path) and not config_hash(config).startswith(path.name):
+        raise ConfigError(
+            f"{path} is a job of a sweep, which is known by its settings: they cannot be changed here",
+            hint=f"continue it as it is: cvtrain resume={path}, or the whole sweep: cvtrain resume={path.parent}",
+        )
 
 
 def assemble(

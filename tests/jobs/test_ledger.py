@@ -14,7 +14,7 @@ from cvtrain.jobs.job_folder import JobFolder, JobRecord
 from cvtrain.jobs.ledger import Command, Ledger
 from cvtrain.record import versions
 
-RUNNING = JobRecord({"seed": "1"}, task="train", status="running", attempts=1)
+RUNNING = JobRecord({"seed": "1"}, task="summary", status="running", attempts=1)
 
 
 @pytest.fixture
@@ -38,6 +38,13 @@ def test_folder_that_cannot_be_made_is_an_output_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot write to the output folder"):
         Ledger.open(tmp_path / "file", name="mine")
+
+
+def test_file_in_the_place_of_a_sweep_is_told_with_another_name_to_type(tmp_path):
+    (tmp_path / "mine").write_text("")
+    with pytest.raises(OutputError, match="mine is no folder") as caught:
+        Ledger.open(tmp_path, name="mine")
+    assert caught.value.hint == "choose another sweep.name=NAME"
 
 
 @pytest.mark.parametrize(
@@ -110,8 +117,37 @@ def test_command_comes_back_and_a_damaged_one_is_told(ledger):
     assert Ledger.is_sweep(ledger.path)
     assert ledger.read_command() == command
     (ledger.path / "sweep.json").write_text("{}")
-    with pytest.raises(CheckpointError, match=r"sweep\.json cannot be read"):
+    with pytest.raises(CheckpointError, match=r"sweep\.json, which holds the command of this sweep, is gone or"):
         ledger.read_command()
+
+
+def test_sweep_that_lost_its_command_is_still_one_and_says_what_to_type(ledger):
+    begun(ledger, "a")
+    assert Ledger.is_sweep(ledger.path)
+    with pytest.raises(CheckpointError) as caught:
+        ledger.read_command()
+    assert caught.value.hint == "type the command again, with sweep.name=mine"
+
+
+def test_command_that_is_taken_back_leaves_the_one_before(ledger):
+    first = Command(["seed=1,2"], None, "config", has_secrets=False)
+    ledger.write_command(first)
+    again = Ledger.open(ledger.path.parent, name="mine")
+    again.write_command(replace(first, settings=["seed=oops"]))
+    again.take_back_command()
+    assert again.read_command() == first
+
+
+@pytest.mark.parametrize("content", [None, "", "{", "[]", "\xff", "{}"])
+def test_job_that_was_done_and_lost_its_figures_is_to_be_done_again(ledger, content):
+    folder = begun(ledger, "a", replace(RUNNING, task="train", status="done"))
+    (folder.path / "run.json").write_text('{"status": "done"}')
+    assert folder.state() == "done"
+    (folder.path / "run.json").unlink()
+    if content is not None:
+        (folder.path / "run.json").write_bytes(content.encode("latin-1"))
+    assert folder.state() == "stopped"
+    assert folder.read().error == "run.json is gone or damaged"
 
 
 def test_leaderboard_holds_every_job_in_whatever_state(ledger):

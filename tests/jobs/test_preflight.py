@@ -33,6 +33,7 @@ def test_combinations_are_those_of_hydra_and_the_last_word_changes_fastest():
     assert alternatives("model=choice(mlp,lenet)") == ["model=mlp", "model=lenet"]
     assert alternatives("trainer.freeze=[],[stem.*]") == ["trainer.freeze=[]", "trainer.freeze=[stem.*]"]
     assert alternatives("name=a b") == ["name=a b"]  # Hydra cannot read it; compose says so
+    assert combinations(["seed=1,0,1", "a=x"]) == [("seed=1", "a=x"), ("seed=0", "a=x")]  # each once
 
 
 def test_jobs_composed_together_are_those_composed_alone():
@@ -95,11 +96,32 @@ def test_loss_that_cannot_train_a_model_is_found_by_a_step_without_numbers(tmp_p
         (["sweep.name=a/b"], "sweep.name=a/b: must be a word of letters"),
         (["sweep.job_timeout=0"], "sweep.job_timeout=0"),
         (["sweep.retry=true"], "did you mean sweep.retry_failed?"),
+        (["seed=range(1,1000000000)", "optimizer.lr=0.1,0.2"], "seed=range(1,1000000000): makes more than 10,000 jobs"),
+        (["hydra.launcher.n_jobs=2"], "hydra.launcher.n_jobs=2: Hydra has no such setting"),
+        (["hydra/launcher=isolatd"], "unknown option hydra/launcher=isolatd: did you mean hydra/launcher=isolated?"),
+        (["hydra.sweep.dir=x"], "hydra.sweep.dir=x: the folder of a sweep is output_dir=FOLDER sweep.name=NAME"),
+        (["++hydra.sweeper.params.seed=3"], "hydra.sweeper.params.seed=3: type KEY=VALUES without it"),
+        (["hydra/sweeper=search", "hydra.sweeper.num_trials=x"], "hydra.sweeper.num_trials=x: Hydra has no such"),
     ],
 )
 def test_wrong_settings_of_the_multirun_itself_are_told(words, told):
     assert any(told in problem for problem in problems_of(*SMOKE, *words)), problems_of(*SMOKE, *words)
     assert not Path("outputs").exists()
+
+
+def test_settings_of_hydra_are_judged_together_with_the_options_that_bring_them():
+    words = ["hydra/sweeper=search", "hydra.sweeper.num_trials=3", "hydra/launcher=basic", "optimizer.lr=0.1,0.2"]
+    assert len(Multirun([*SMOKE, *words]).configs) == 2
+    assert Multirun(["experiment=search_lr", "hydra.sweeper.num_trials=3"]).configs
+
+
+def test_mistake_among_many_jobs_is_found_before_their_combinations_are_composed(monkeypatch):
+    composed = []
+    original = JobComposer.compose_all
+    monkeypatch.setattr(JobComposer, "compose_all", lambda self, jobs: composed.extend(jobs) or original(self, jobs))
+    (told,) = problems_of(*SMOKE, "seed=range(0,60)", "optimizer.lr=0.1,0.2,-1", "optimizer=sgd,adam")
+    assert told == "optimizer.lr=-1: must be a number > 0"
+    assert len(composed) == 60  # of 360
 
 
 def test_same_settings_have_one_hash_however_they_are_typed():

@@ -167,6 +167,10 @@ def test_failed_jobs_are_left_when_asked_and_fail_fast_starts_nothing_more(home)
     assert code == 1
     assert Counter(row["status"] for row in leaderboard(home)) == {"failed": 1, "done": 4}
     assert "KeyError" in err
+    code, out, err = run(home, "resume=out/sweeps/s")  # as it was typed, so nothing is tried
+    assert code == 1
+    assert "5 jobs, 4 of them done already, 1 failed before and are left so; writes to" in out
+    assert "once more: cvtrain resume=out/sweeps/s sweep.retry_failed=true" in err
 
 
 def test_job_that_takes_too_long_fails_alone_and_can_be_continued(home):
@@ -185,9 +189,9 @@ def test_killed_drivers_lose_nothing_and_repeat_no_finished_job(home, end_of):
     words = [*WORDS, "model.case=0,1,3,4,6,7", "model.seconds=0.05", "sweep.jobs=2"]
     generator = random.Random(0)
     done_before = {}
-    for _ in range(6):
+    for _ in range(4):
         process = command(home, *words)
-        time.sleep(generator.uniform(2.0, 5.0))
+        time.sleep(generator.uniform(1.5, 4.5))
         process.send_signal(signal.SIGKILL)
         process.communicate()
         for case, record in records(home).items():
@@ -208,21 +212,22 @@ def test_killed_drivers_lose_nothing_and_repeat_no_finished_job(home, end_of):
         assert end_of(path.parent) == ends[path.parent.name]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_stopped_driver_saves_its_jobs_and_says_how_to_go_on(home, number):
-    words = [*WORDS, "model.case=0,1,3", "model.seconds=0.7", "sweep.jobs=2"]
-    process = command(home, *words)
-    try:
-        wait_until(lambda: sum(steps_by_case(home).values()) >= 3)
-        process.send_signal(number)
-    finally:
-        _, err = process.communicate(timeout=60)
-    assert process.returncode == 128 + number
-    assert f"stopped by signal {int(number)}" in err
-    assert "continue with: cvtrain resume=out/sweeps/s" in err
-    assert no_process_below(home)
-    assert {record["status"] for record in records(home).values()} == {"stopped"}
-    code, out, err = run(home, "resume=out/sweeps/s", "sweep.jobs=1")
+def test_stopped_driver_saves_its_jobs_and_says_how_to_go_on(home):
+    words = [*WORDS, "model.case=0,1,3", "model.seconds=0.4", "sweep.jobs=2"]
+    for number, num_steps in ((signal.SIGINT, 3), (signal.SIGTERM, 7)):
+        process = command(home, *words)
+        try:
+            wait_until(lambda least=num_steps: sum(steps_by_case(home).values()) >= least)
+            process.send_signal(number)
+        finally:
+            _, err = process.communicate(timeout=60)
+        assert process.returncode == 128 + number
+        assert f"stopped by signal {int(number)}" in err
+        assert "continue with: cvtrain resume=out/sweeps/s" in err
+        assert no_process_below(home)
+        assert "stopped" in {record["status"] for record in records(home).values()} <= {"stopped", "done"}
+        words = ["resume=out/sweeps/s", "sweep.jobs=2"]
+    code, out, err = run(home, *words)
     assert code == 0, err
     assert "3 of 3 jobs done" in out
     assert steps_by_case(home) == {0: 6, 1: 6, 3: 6}  # not one step twice
@@ -240,15 +245,32 @@ def test_two_drivers_share_the_work_and_both_tell_of_all(home):
 
 
 def test_added_choices_run_what_is_new_and_another_grid_is_told(home):
-    assert run(home, *WORDS, "model.case=0,1")[0] == 0
-    code, out, _ = run(home, *WORDS, "model.case=3,1,0", "optimizer.lr=0.05")
+    code, out, _ = run(home, *WORDS, "model.case=0,1", "trainer.batch_size=64")
     assert code == 0
-    assert "3 jobs, 2 of them done already" in out
+    first, second = [line for line in out.splitlines() if "are fewer than trainer.batch_size=64" in line]
+    assert ": warning: " in first  # once as it comes, and once for all jobs that have it
+    assert second.startswith("warning of 2 jobs: ")
+    code, out, _ = run(home, *WORDS, "model.case=3,1", "optimizer.lr=0.05,5e-2", "trainer.batch_size=64")
+    assert code == 0
+    assert "2 jobs, 1 of them done already" in out
+    assert "holds a job of another grid, such as model.case=0" in out
     assert steps_by_case(home) == {0: 6, 1: 6, 3: 6}
-    code, out, _ = run(home, *WORDS, "model.case=4")
-    assert code == 0
-    assert "holds 3 jobs of another grid" in out
-    assert len(leaderboard(home)) == 4
+    assert len(leaderboard(home)) == 3
+
+
+def test_leaderboard_that_cannot_be_written_hides_no_figures(home):
+    assert run(home, *WORDS, "model.case=0,1")[0] == 0
+    path = home / "out" / "sweeps" / "s" / "leaderboard.csv"
+    path.unlink()
+    path.mkdir()
+    code, out, err = run(home, "resume=out/sweeps/s")
+    assert code == 4
+    assert "2 of 2 jobs done" in out
+    assert "test accuracy" in out
+    assert err.splitlines() == [
+        "error: out/sweeps/s/leaderboard.csv could not be written: Is a directory",
+        "  once it can: cvtrain resume=out/sweeps/s",
+    ]
 
 
 def test_folder_that_cannot_be_written_is_told_before_any_job(home):

@@ -46,7 +46,8 @@ def test_typed_search_trains_its_trials_and_goes_on_where_it_was(command):
 
 def test_launcher_of_batches_runs_a_search_without_early_stops(command):
     words = ("hydra/launcher=basic", "optimizer.lr=0.01,0.1,1e30", "hydra.sweeper.sampler=grid")
-    result = command(*SEARCH, *words, "hydra.sweeper.batch_size=2")
+    mine = [word for word in SEARCH if word != "sweep.jobs=1"]  # which is for our own launcher
+    result = command(*mine, *words, "hydra.sweeper.batch_size=2")
     assert result.code == 0, result.errors
     assert result.out.count("none is stopped early") == 1
     assert "jobs 1 to 2" in result.out
@@ -94,3 +95,13 @@ def test_without_optuna_the_command_says_what_to_install(command, monkeypatch):
     assert result.code == 2
     assert result.errors == ["error: hydra/sweeper=search needs Optuna: pip install 'cvtrain[hpo]'"]
     assert not list(Path().glob("outputs/sweeps/*/*/run.json"))
+
+
+def test_refused_command_does_not_take_the_place_of_the_one_that_resume_types(command):
+    assert command(*SEARCH, LR, "hydra.sweeper.num_trials=1").code == 0
+    before = (SWEEP / "sweep.json").read_text()
+    refused = command(*SEARCH, LR, "hydra.sweeper.num_trials=1", "seed=4")
+    assert refused.code == 2
+    assert "had other settings" in refused.errors[0]
+    assert (SWEEP / "sweep.json").read_text() == before
+    assert command(f"resume={SWEEP}").code == 0

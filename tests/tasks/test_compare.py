@@ -12,6 +12,8 @@ import scipy.stats
 
 from cvtrain.cli import dispatch
 from cvtrain.ending import exit_code_of
+from cvtrain.errors import ConfigError
+from cvtrain.tasks.compare import run as compare_as_set
 
 SMALL = ["trainer.device=cpu", "budget.min_steps=4", "budget.epochs=1", "budget.evaluations=2"]
 
@@ -505,3 +507,10 @@ def test_difference_is_that_of_the_first_run(train, tmp_path, monkeypatch):
     assert run(compose(["task=compare", f"runs=[{a},{b}]"])) == pytest.approx(expected)
     assert run(compose(["task=compare", f"runs=[{b},{a}]"])) == pytest.approx(-expected)
     assert np.isnan(run(compose(["task=compare", f"runs=[{a},{linear_run(train, 1)}]"])))
+
+
+def test_settings_of_a_multirun_of_comparisons_are_not_refused():
+    with pytest.raises(ConfigError, match="needs two runs or more"):
+        compare_as_set({"typed": ["task", "runs", "sweep.name", "sweep.jobs"], "runs": None})
+    with pytest.raises(ConfigError, match=r"trainer\.steps has no effect"):
+        compare_as_set({"typed": ["task", "sweep.name", "trainer.steps"], "runs": None})
