@@ -113,14 +113,18 @@ def _checked(parsed: Arguments, hydra: Composer) -> Config:
     return config
 
 
-def sweeper_of_experiment(parsed: Arguments) -> str | None:
-    """Hydra's sweeper that an experiment chooses; None without an experiment.
+def launcher_and_sweeper(parsed: Arguments) -> tuple[str, str]:
+    """Those of Hydra's that the root config or an experiment chooses, where none is typed.
 
     Raises:
         ConfigError: The configs cannot be composed.
     """
     composed = _experiment(parsed)
-    return None if composed is None else str(composed.hydra.runtime.choices["hydra/sweeper"])
+    if composed is None:
+        with Composer(parsed) as hydra:
+            composed = hydra.compose([])
+    chosen = composed.hydra.runtime.choices
+    return str(chosen["hydra/launcher"]), str(chosen["hydra/sweeper"])
 
 
 def arms_of_experiment(parsed: Arguments) -> dict[str, str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cvtrain.arguments import Arguments, parse_arguments
-from cvtrain.compose import JobComposer, arms_of_experiment, sweeper_of_experiment
+from cvtrain.compose import JobComposer, arms_of_experiment, launcher_and_sweeper
 from cvtrain.config import Config, config_dir, config_hash, masked
 from cvtrain.console import Console
 from cvtrain.errors import ConfigError, CvtrainError, InterruptedBySignal, JobsFailedError, OutputError
@@ -73,11 +73,9 @@ class Multirun:
         self.settings = [word.lstrip("+") for word in self.parsed.settings if not is_hydras(word)]
         self.swept = tuple(key_of(word) for word in self.settings if len(alternatives(word)) != 1)
         self.composer = JobComposer(replace(self.parsed, settings=()))
-        self.is_grid = _chosen(self.parsed, "hydra/sweeper", sweeper_of_experiment(typed) or "grid") in (
-            "grid",
-            "basic",
-        )
-        self.launcher = _chosen(self.parsed, "hydra/launcher", "isolated")
+        launcher, sweeper = launcher_and_sweeper(typed)
+        self.is_grid = _chosen(self.parsed, "hydra/sweeper", sweeper) in ("grid", "basic")
+        self.launcher = _chosen(self.parsed, "hydra/launcher", launcher)
         self.configs = self._preflight()
         self.config = next(iter(self.configs.values()))
         self.numbers = {words: i for i, words in enumerate(self.configs, start=1)}

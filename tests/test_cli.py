@@ -256,6 +256,15 @@ def test_multirun_finds_options_and_launchers_of_the_user(command):
     assert result.errors[0].startswith("error: unknown option hydra/launcher=none: There are basic, isolated")
 
 
+def test_launcher_may_be_chosen_by_a_root_config_of_the_user(command):
+    Path("own").mkdir()
+    Path("own/mine.yaml").write_text("defaults: [config, {override hydra/launcher: basic}, _self_]\n")
+    words = ("--config-dir", "own", "--config-name", "mine", "experiment=smoke", "model=linear", "seed=1,2")
+    result = command("--multirun", *words, "sweep.jobs=2")
+    assert result.code == 2
+    assert "sweep.jobs is for hydra/launcher=isolated; basic has" in result.errors[0]
+
+
 def test_multirun_keeps_secrets_out_of_files(command):
     words = ("experiment=smoke", "model=linear", "seed=1,2", "++data.mirror='https://me:word@host/x'", "data=mnist")
     assert command("-m", *words, "data.download=false").code == 1
