@@ -1,6 +1,7 @@
 """Fixtures for tests that type command lines."""
 
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -12,6 +13,14 @@ from PIL import Image
 
 from cvtrain.cli import dispatch
 from cvtrain.ending import exit_code_of
+
+
+@pytest.fixture(scope="session", autouse=True)
+def hang_up():
+    """Lets SIGHUP through also where the tests were started by `nohup`, whose children would ignore it too."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @dataclass(frozen=True)
