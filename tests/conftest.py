@@ -15,6 +15,10 @@ from cvtrain.cli import dispatch
 from cvtrain.ending import exit_code_of
 
 
+# Before torch is loaded: two test processes with a thread per core each get in each other's way.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def hang_up():
     """Lets SIGHUP through also where the tests were started by `nohup`, whose children would ignore it too."""
