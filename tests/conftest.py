@@ -14,7 +14,6 @@ from PIL import Image
 from cvtrain.cli import dispatch
 from cvtrain.ending import exit_code_of
 
-
 # Before torch is loaded: two test processes with a thread per core each get in each other's way.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
