@@ -28,6 +28,8 @@ from torch import nn
 
 WAYS = ("well", "exception", "exit", "diverge", "kill", "SIGUSR2", "SIGTERM", "wait")
 
+pytestmark = pytest.mark.long
+
 
 class Troubled(nn.Module):
     def __init__(self, num_classes, in_channels, image_size, case, password):
