@@ -20,6 +20,8 @@ import pytest
 
 import cvtrain
 
+pytestmark = pytest.mark.long  # about two minutes on two cores
+
 # A model that behaves as its case says in its third step, the first time that it comes so far.
 TROUBLE = """
 import os, pathlib, signal, sys, time
@@ -27,8 +29,6 @@ import torch
 from torch import nn
 
 WAYS = ("well", "exception", "exit", "diverge", "kill", "SIGUSR2", "SIGTERM", "wait")
-
-pytestmark = pytest.mark.long
 
 
 class Troubled(nn.Module):
