@@ -20,7 +20,7 @@ RANKS = [
     {"console", "job_lines", "place", "record", "ending", "safekeeping", "finding"},
     {"build", "resume", "together", "workers", "isolation"},
     {"check", "watch", "step_log", "parts", "fit", "classifier", "init_from", "sample_size"},
-    {"drawings", "inheritance", "composer", "tasks"},
+    {"comparison_lines", "drawings", "inheritance", "composer", "tasks"},
     {"compose"},
     {"jobs"},
     {"search"},

@@ -53,7 +53,7 @@ class Driver:
         settings: `sweep`: jobs, retry_failed, fail_fast, job_timeout.
         device: `trainer.device` of the jobs.
         jobs: Words of all jobs by the name of their folder, as far as they are known in advance.
-        num_jobs: That are to be done now; None where that is not known.
+        num_jobs: Of the whole sweep, done ones too; None where that is not known.
         swept: The keys that differ between jobs.
         to_try: Settings that are tried before the first job starts.
     """

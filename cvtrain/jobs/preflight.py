@@ -13,9 +13,8 @@ from cvtrain.config import Config
 from cvtrain.errors import ConfigError
 from cvtrain.jobs.elsewhere import missing_for
 from cvtrain.jobs.grid import alternatives, combinations, each_value_once, is_interval, key_of
+from cvtrain.jobs.job_folder import PLACED_TASKS
 from cvtrain.jobs.stream import Words
-
-TRAINING_TASKS = ("train", "sample_size_sweep")
 
 _OF_OUR_LAUNCHER = ("sweep.jobs", "sweep.fail_fast", "sweep.job_timeout")
 """What `hydra/launcher=isolated` alone does for jobs."""
@@ -125,7 +124,7 @@ def trial_problems(configs: Iterable[Config]) -> list[str]:
     problems: list[str] = []
     for config in configs:
         try:
-            check(config, trains=config["task"] in TRAINING_TASKS)
+            check(config, trains=config["task"] in PLACED_TASKS)
         except ConfigError as error:
             problems += error.lines()
     return list(dict.fromkeys(problems))

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from cvtrain.comparison_lines import say_comparison
 from cvtrain.console import Console
 from cvtrain.errors import OutputError
 from cvtrain.jobs.ledger import Ledger
@@ -37,18 +38,6 @@ def say_summary(results: Sequence[JobResult], ledger: Ledger, *, swept: Collecti
         if comparison.series:
             console.say(f"plot     {_draw(comparison, ledger.path / 'plots' / 'lr_grid.png')}")
     console.say(f"results  {ledger.leaderboard_path}")
-
-
-def say_comparison(comparison: ComparisonResult, console: Console) -> None:
-    """Prints the tables and what may be said of them."""
-    if comparison.lr_rows:
-        console.table("validation accuracy by learning rate", comparison.lr_header, comparison.lr_rows)
-    console.table("test accuracy", comparison.header, comparison.rows)
-    if comparison.pair_rows:
-        console.table("differences of the other pairs", comparison.pair_header, comparison.pair_rows)
-    console.say()
-    for sentence in comparison.sentences:
-        console.say(sentence)
 
 
 def _write_comparison(

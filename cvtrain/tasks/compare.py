@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cvtrain import build
+from cvtrain.comparison_lines import say_comparison
 from cvtrain.config import Config, save_text
 from cvtrain.console import Console
 from cvtrain.errors import CheckpointError, ConfigError
@@ -68,7 +69,7 @@ def compare_trainings(config: Config, compared: ComparedRuns) -> float:
             console.warn(caution)
         text = comparison_json(comparison, compared.results, images=images, about=about(compared, card))
         run_dir.write_text(run_dir.path / "comparison.json", text)
-        show(comparison, images, compared, console)
+        say_comparison(comparison, console, images=images, more_sentences=say.more_sentences(compared, comparison))
         console.say(f"results   {run_dir.path}")
     return first_less_best_other(compared, comparison)
 
@@ -123,21 +124,6 @@ def about(compared: ComparedRuns, card: dict[str, Any]) -> dict[str, Any]:
     """What a reader of comparison.json wants to know beside the figures."""
     keys = ("data", "model", "runs", "class_names", "warnings")
     return {**{key: card[key] for key in keys}, "num_test": say.num_test(compared)}
-
-
-def show(
-    comparison: ComparisonResult, images: ImageComparisonResult | None, compared: ComparedRuns, console: Console
-) -> None:
-    """Prints the tables and the answers."""
-    if comparison.lr_rows:
-        console.table("validation accuracy by learning rate", comparison.lr_header, comparison.lr_rows)
-    shown = images or comparison
-    console.table("test accuracy", shown.header, shown.rows)
-    if shown.pair_rows:
-        console.table("differences of the other pairs", shown.pair_header, shown.pair_rows)
-    console.say()
-    for sentence in (*shown.sentences, *say.more_sentences(compared, comparison)):
-        console.say(sentence)
 
 
 def first_less_best_other(compared: ComparedRuns, comparison: ComparisonResult) -> float:

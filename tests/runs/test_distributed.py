@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,9 @@ import torch
 from cvtrain.config import config_hash
 from cvtrain.engine.checkpoint import list_checkpoints, read_checkpoint
 
+sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from copies_for_tests import Copies
 from ranks_for_tests import free_port, launcher_environment
 
 STEPS = 26
@@ -33,106 +34,35 @@ SETTINGS = [
 """In batches of 34, 34, 34, 34, 34 and 22, each in two parts."""
 SHARED = ["trainer=ddp"]
 
-# A process that has loaded everything once and is copied for each process of a run.
-SERVER = """
-import contextlib, io, json, os, sys
-from cvtrain import cli
-
-def child(job, rank):
-    os.setsid()  # as launchers do: a signal to one is none to the others
-    os.chdir(job["cwd"])
-    os.environ |= job["environments"][rank]
-    for descriptor, name in ((1, f"stdout{rank}.txt"), (2, f"stderr{rank}.txt")):
-        os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644), descriptor)
-    try:
-        cli.main(job["words"])
-    except SystemExit as end:
-        sys.stdout.flush(), sys.stderr.flush()
-        os._exit(end.code)
-
+# Imports all that a run imports.
+PREPARE = f"""
+import contextlib, io
 with contextlib.redirect_stdout(io.StringIO()):
-    cli.run(json.loads(sys.argv[1]))  # imports all that a run imports
-for line in sys.stdin:
-    job = json.loads(line)
-    if "pids" in job:
-        codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in job["pids"]]
-        print(json.dumps(codes), flush=True)
-        continue
-    pids = []
-    for rank in range(len(job["environments"])):
-        pid = os.fork()
-        if not pid:
-            child(job, rank)
-        pids.append(pid)
-    print(json.dumps(pids), flush=True)
+    cli.run({[*SETTINGS, "trainer.steps=1"]!r})
 """
 
 
-@dataclass(frozen=True)
-class Ended:
-    """Of each process: its exit code, and what it printed."""
-
-    codes: list
-    out: list
-    errors: list
-
-
-class Launcher:
-    """Starts the processes of a run as copies of one prepared process, in the environment of any launcher."""
-
-    def __init__(self, folder):
-        command = [sys.executable, "-c", SERVER, json.dumps([*SETTINGS, "trainer.steps=1"])]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, cwd=folder
-        )
-
-    def _ask(self, job):
-        self._process.stdin.write(json.dumps(job) + "\n")
-        self._process.stdin.flush()
-        return json.loads(self._process.stdout.readline())
+class Launcher(Copies):
+    """Starts the processes of a run in the environment of any launcher."""
 
     @contextmanager
     def start(self, words, *, cwd, size=2):
         """Starts processes; yields their ids and what waits for their end."""
-        cwd.mkdir(parents=True, exist_ok=True)
-        port = free_port()
-        environments = [launcher_environment(rank, size, port) if size > 1 else {} for rank in range(size)]
-        pids = self._ask({"words": [str(w) for w in words], "cwd": str(cwd), "environments": environments})
-        ended = []
-
-        def wait():
-            if not ended:
-                codes = self._ask({"pids": pids})
-                texts = [
-                    [(cwd / f"{name}{rank}.txt").read_text() for rank in range(size)] for name in ("stdout", "stderr")
-                ]
-                ended.append(Ended(codes, *texts))
-            return ended[0]
-
-        try:
-            yield pids, wait
-        finally:
-            if not ended:
-                for pid in pids:
-                    os.kill(pid, signal.SIGKILL)
-                wait()
+        ours, port = {**os.environ, "OMP_NUM_THREADS": "1"}, free_port()
+        environments = [ours | launcher_environment(rank, size, port) if size > 1 else ours for rank in range(size)]
+        with super().start(words, cwd=cwd, environments=environments) as started:
+            yield started
 
     def __call__(self, words, *, cwd, size=2):
         """Runs a command line to its end."""
         with self.start(words, cwd=cwd, size=size) as (_, wait):
             return wait()
 
-    def close(self):
-        self._process.stdin.close()
-        self._process.wait(timeout=10)
-        self._process.stdout.close()
-
 
 @pytest.fixture(scope="module")
 def launch(tmp_path_factory):
     """Runs a command line in several processes: `launch(words, cwd=..., size=2)`."""
-    launcher = Launcher(tmp_path_factory.mktemp("launcher"))
+    launcher = Launcher(tmp_path_factory.mktemp("launcher"), prepare=PREPARE)
     yield launcher
     launcher.close()
 

@@ -5,13 +5,10 @@ begin it again when they are asked to.
 """
 
 import contextlib
-import csv
-import json
 import os
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +16,10 @@ from pathlib import Path
 import pytest
 
 import cvtrain
+
+sys.path.insert(0, str(Path(__file__).parent))
+from copies_for_tests import Copies
+from sweeps_for_tests import leaderboard, no_process_below, records, wait_until, with_troubled_model
 
 pytestmark = pytest.mark.long  # about two minutes on two cores
 
@@ -65,7 +66,7 @@ class Troubled(nn.Module):
             time.sleep(60)
         return logits * float("nan") if self.way == "diverge" else logits
 """
-YAML = "_target_: trouble.Troubled\ncase: 0\npassword: none\ninit_from: null\n"
+OPTIONS = "case: 0\npassword: none\n"
 NUM_STEPS = 6
 WORDS = [
     *("--multirun", "--config-dir", "own", "plugins=[trouble]", "model=troubled", "sweep.name=s", "output_dir=out"),
@@ -77,39 +78,12 @@ LOCAL = ["hydra/launcher=submitit_local", "hydra.launcher.cpus_per_task=1"]
 SECRET = "model.password=hunter2"
 JOBLIB = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
 
-# A process that has loaded everything once and is copied for each command.
-SERVER = """
-import json, os, sys
+# In each copy submitit waits a second, not 15, for a result that a slow disk might still bring.
+PREPARE = """
 import torch._dynamo
 import cvtrain.check, cvtrain.jobs.driver, cvtrain.jobs.summary, cvtrain.multirun, cvtrain.report.plots
 import submitit.core.core
-from cvtrain import cli
-
-submitit.core.core.Job._results_timeout_s = 1  # instead of 15, in which a slow disk might bring a result
-
-def child(job):
-    os.setsid()
-    os.chdir(job["cwd"])
-    sys.path.insert(0, job["cwd"])
-    os.environ.clear()
-    os.environ.update(job["environment"])
-    for descriptor, name in ((1, "stdout.txt"), (2, "stderr.txt")):
-        os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644), descriptor)
-    try:
-        cli.main(job["words"])
-    except SystemExit as end:
-        sys.stdout.flush(), sys.stderr.flush()
-        os._exit(end.code)
-
-for line in sys.stdin:
-    job = json.loads(line)
-    if "pid" in job:
-        print(os.waitstatus_to_exitcode(os.waitpid(job["pid"], 0)[1]), flush=True)
-        continue
-    pid = os.fork()
-    if not pid:
-        child(job)
-    print(pid, flush=True)
+submitit.core.core.Job._results_timeout_s = 1
 """
 
 # sbatch, srun, scontrol and sacct, as far as submitit asks for them; each task of a job is looked after by a process.
@@ -170,18 +144,8 @@ class Ended:
     errors: str
 
 
-class Drivers:
-    """Starts commands as copies of one prepared process."""
-
-    def __init__(self, folder):
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=folder
-        )
-
-    def _ask(self, job):
-        self._process.stdin.write(json.dumps(job) + "\n")
-        self._process.stdin.flush()
-        return int(self._process.stdout.readline())
+class Drivers(Copies):
+    """Runs multiruns of the troubled model."""
 
     @contextlib.contextmanager
     def start(self, home, *words, **environment):
@@ -189,37 +153,23 @@ class Drivers:
         kept = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
         paths = os.pathsep.join([str(home), *filter(None, [os.environ.get("PYTHONPATH")])])
         environment = {**kept, "PYTHONPATH": paths, "PYTHONUNBUFFERED": "1", **environment}
-        pid = self._ask({"cwd": str(home), "words": [*WORDS, *words], "environment": environment})
-        ended = []
-
-        def wait():
-            if not ended:
-                code = self._ask({"pid": pid})
-                ended.append(Ended(code, (home / "stdout.txt").read_text(), (home / "stderr.txt").read_text()))
-            return ended[0]
-
-        try:
-            yield pid, wait
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(pid, signal.SIGKILL)
-            wait()
+        with super().start([*WORDS, *words], cwd=home, environments=[environment]) as ((pid,), wait):
+            yield pid, lambda: one_of(wait())
 
     def __call__(self, home, *words, **environment):
         """Runs a command line to its end."""
         with self.start(home, *words, **environment) as (_, wait):
             return wait()
 
-    def close(self):
-        self._process.stdin.close()
-        self._process.wait(timeout=10)
-        self._process.stdout.close()
+
+def one_of(ended):
+    return Ended(ended.codes[0], ended.out[0], ended.errors[0])
 
 
 @pytest.fixture(scope="module")
 def drive(tmp_path_factory):
     """Runs a multirun: `drive(home, *words)`."""
-    drivers = Drivers(tmp_path_factory.mktemp("drivers"))
+    drivers = Drivers(tmp_path_factory.mktemp("drivers"), prepare=PREPARE)
     yield drivers
     drivers.close()
 
@@ -227,10 +177,7 @@ def drive(tmp_path_factory):
 @pytest.fixture
 def home(tmp_path):
     """A folder with the troubled model."""
-    (tmp_path / "own" / "model").mkdir(parents=True)
-    (tmp_path / "own" / "model" / "troubled.yaml").write_text(YAML)
-    (tmp_path / "trouble.py").write_text(TROUBLE)
-    return tmp_path
+    return with_troubled_model(tmp_path, source=TROUBLE, options=OPTIONS)
 
 
 @pytest.fixture
@@ -247,14 +194,12 @@ def slurm(tmp_path):
             os.killpg(int(path.read_text()), signal.SIGKILL)
 
 
-def leaderboard(home):
-    with open(home / "out" / "sweeps" / "s" / "leaderboard.csv", newline="") as file:
-        return {int(row["model.case"]): row for row in csv.DictReader(file)}
+def statuses(home):
+    return {int(row["model.case"]): row["status"] for row in leaderboard(home)}
 
 
 def attempts(home):
-    records = [json.loads(path.read_text()) for path in home.glob("out/sweeps/s/*/job.json")]
-    return {int(record["overrides"]["model.case"]): record["attempts"] for record in records}
+    return {int(record["overrides"]["model.case"]): record["attempts"] for record in records(home)}
 
 
 def steps(home):
@@ -266,30 +211,9 @@ def num_threads(home):
     return {int(line.split()[2]) for line in (home / "steps.txt").read_text().splitlines()}
 
 
-def wait_until(condition, *, seconds=120):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not come to pass"
-        time.sleep(0.05)
-
-
-def no_process_below(home):
-    """Whether no process works in a folder."""
-    for path in Path("/proc").glob("[0-9]*/cwd"):
-        try:
-            if path.resolve() == home and not (path.parent / "stat").read_text().split(")")[1].startswith(" Z"):
-                return False
-        except OSError:
-            continue
-    return True
-
-
 def is_done(home, case):
-    for path in home.glob("out/sweeps/s/*/job.json"):
-        record = json.loads(path.read_text())
-        if record["overrides"]["model.case"] == str(case):
-            return record["status"] == "done"
-    return False
+    found = {int(record["overrides"]["model.case"]): record["status"] for record in records(home)}
+    return found.get(case) == "done"
 
 
 def left_by_launcher(home):
@@ -312,7 +236,7 @@ def test_joblib_sweep_survives_failing_jobs_and_runs_again_what_is_not_done(driv
     words = ["model.case=0,1,2,3,4", SECRET]
     ended = drive(home, *JOBLIB, *words)
     assert ended.code == 1
-    assert {case: row["status"] for case, row in leaderboard(home).items()} == {
+    assert statuses(home) == {
         0: "done",
         1: "failed",
         2: "failed",
@@ -345,7 +269,7 @@ def test_interrupted_job_goes_on_whoever_drives_it(drive, home):
         os.kill(pid, signal.SIGKILL)
         assert wait().code == -signal.SIGKILL
         with drive.start(home, *words) as (_, wait_again):
-            wait_until(lambda: "waits for jobs" in (home / "stdout.txt").read_text())
+            wait_until(lambda: "waits for jobs" in (home / "stdout0.txt").read_text())
             os.kill(int((home / "wait0.met").read_text()), signal.SIGKILL)
             ended = wait_again()
     assert ended.code == 0, ended.errors
@@ -358,7 +282,7 @@ def test_interrupted_job_goes_on_whoever_drives_it(drive, home):
 def test_slurm_jobs_go_on_after_preemption_and_the_driver_waits_for_all(drive, home, slurm):
     ended = drive(home, "hydra/launcher=submitit_slurm", "model.case=4,5,6", SECRET, **slurm)
     assert ended.code == 1
-    assert {case: row["status"] for case, row in leaderboard(home).items()} == {4: "stopped", 5: "done", 6: "done"}
+    assert statuses(home) == {4: "stopped", 5: "done", 6: "done"}
     assert attempts(home) == {4: 1, 5: 2, 6: 2}
     assert steps(home) == {"kill": 3, "SIGUSR2": NUM_STEPS, "SIGTERM": NUM_STEPS}
     assert num_threads(home) == {1}
@@ -390,7 +314,7 @@ def test_processes_of_a_submitted_job_train_one_model_and_go_on_with_it(drive, h
 def test_hydras_own_launcher_and_sweeper_run_a_grid_and_leave_no_secret(drive, home):
     ended = drive(home, "hydra/launcher=basic", "hydra/sweeper=basic", "model.case=0,2", SECRET)
     assert ended.code == 1
-    assert {case: row["status"] for case, row in leaderboard(home).items()} == {0: "done", 2: "failed"}
+    assert statuses(home) == {0: "done", 2: "failed"}
     assert "sys.exit(3) was called" in ended.errors
     assert_in_words(ended)
     assert left_by_launcher(home) == set()
@@ -440,4 +364,4 @@ def test_ctrl_c_while_jobs_are_submitted_says_how_to_go_on(drive, home):
     assert ended.code == 128 + signal.SIGINT
     assert "cvtrain resume=out/sweeps/s" in ended.errors
     assert_in_words(ended)
-    assert "Traceback" not in (home / "stderr.txt").read_text()  # of submitit's own processes
+    assert "Traceback" not in (home / "stderr0.txt").read_text()  # of submitit's own processes

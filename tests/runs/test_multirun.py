@@ -1,7 +1,5 @@
 """Sweeps as real processes: jobs that fail in every way, killed drivers, two drivers, jobs at the same time."""
 
-import csv
-import json
 import os
 import random
 import signal
@@ -12,6 +10,9 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from sweeps_for_tests import leaderboard, no_process_below, records, wait_until, with_troubled_model
 
 # A model that behaves as its case says once it is given numbers; on trial, without numbers, all cases are well.
 TROUBLE = """
@@ -49,7 +50,7 @@ class Troubled(nn.Module):
             torch.empty(2**60)
         return logits * float("nan") if self.way == "diverge" else logits
 """
-YAML = "_target_: trouble.Troubled\ncase: 0\nseconds: 0.0\ninit_from: null\n"
+OPTIONS = "case: 0\nseconds: 0.0\n"
 WORDS = [
     *("--multirun", "--config-dir", "own", "plugins=[trouble]", "model=troubled", "sweep.name=s", "output_dir=out"),
     *("data=synthetic", "data.num_classes=2", "data.per_class=12", "data.image_size=8", "trainer.precision=fp32"),
@@ -60,10 +61,7 @@ WORDS = [
 @pytest.fixture
 def home(tmp_path):
     """A folder with the troubled model."""
-    (tmp_path / "own" / "model").mkdir(parents=True)
-    (tmp_path / "own" / "model" / "troubled.yaml").write_text(YAML)
-    (tmp_path / "trouble.py").write_text(TROUBLE)
-    return tmp_path
+    return with_troubled_model(tmp_path, source=TROUBLE, options=OPTIONS)
 
 
 def command(home, *words):
@@ -78,40 +76,14 @@ def run(home, *words, timeout=120):
     return process.returncode, out, err
 
 
-def leaderboard(home):
-    with open(home / "out" / "sweeps" / "s" / "leaderboard.csv", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def records(home):
-    found = {}
-    for path in home.glob("out/sweeps/s/*/job.json"):
-        record = json.loads(path.read_text())
-        found[record["overrides"].get("model.case", record["overrides"].get("seed"))] = record
-    return found
+def by_case(home):
+    """The records of the jobs by what they differ in."""
+    return {record["overrides"].get("model.case"): record for record in records(home)}
 
 
 def steps_by_case(home):
     path = home / "steps.txt"
     return Counter(int(line) for line in path.read_text().split()) if path.exists() else Counter()
-
-
-def wait_until(condition, *, seconds=60):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not come to pass"
-        time.sleep(0.02)
-
-
-def no_process_below(home):
-    """Whether no process works in a folder."""
-    for path in Path("/proc").glob("[0-9]*/cwd"):
-        try:
-            if path.resolve() == home and not (path.parent / "stat").read_text().split(")")[1].startswith(" Z"):
-                return False
-        except OSError:
-            continue
-    return True
 
 
 def test_sweep_survives_six_ways_to_fail_and_runs_exactly_those_again(home):
@@ -147,7 +119,7 @@ def test_sweep_survives_six_ways_to_fail_and_runs_exactly_those_again(home):
     assert "14 of them done already" in out
     again = steps_by_case(home) - steps
     assert set(again) <= {2, 5, 8, 11, 14, 17}
-    assert {record["attempts"] for case, record in records(home).items() if int(case) in again} == {2}
+    assert {record["attempts"] for case, record in by_case(home).items() if int(case) in again} == {2}
     assert {row["status"] for row in leaderboard(home)} == {"done"}
 
     code, out, _ = run(home, *words)
@@ -194,7 +166,7 @@ def test_killed_drivers_lose_nothing_and_repeat_no_finished_job(home, end_of):
         time.sleep(generator.uniform(1.5, 4.5))
         process.send_signal(signal.SIGKILL)
         process.communicate()
-        for case, record in records(home).items():
+        for case, record in by_case(home).items():
             if case in done_before:
                 assert record == done_before[case]
             if record["status"] == "done":
@@ -225,7 +197,7 @@ def test_stopped_driver_saves_its_jobs_and_says_how_to_go_on(home):
         assert f"stopped by signal {int(number)}" in err
         assert "continue with: cvtrain resume=out/sweeps/s" in err
         assert no_process_below(home)
-        assert "stopped" in {record["status"] for record in records(home).values()} <= {"stopped", "done"}
+        assert "stopped" in {record["status"] for record in records(home)} <= {"stopped", "done"}
         words = ["resume=out/sweeps/s", "sweep.jobs=2"]
     code, out, err = run(home, *words)
     assert code == 0, err
@@ -241,7 +213,7 @@ def test_two_drivers_share_the_work_and_both_tell_of_all(home):
     assert steps_by_case(home) == dict.fromkeys((0, 1, 3, 4, 6, 7, 9, 10), 6)
     assert "8 of 8 jobs done" in out
     assert "8 of 8 jobs done" in other_out
-    assert {record["attempts"] for record in records(home).values()} == {1}
+    assert {record["attempts"] for record in records(home)} == {1}
 
 
 def test_added_choices_run_what_is_new_and_another_grid_is_told(home):
