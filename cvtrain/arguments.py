@@ -17,6 +17,9 @@ FLAGS = (
     *("--multirun", "-m", "--info", "-i", "--shell-completion", "-sc", "--hydra-help"),
 )
 
+_MAX_CHARACTERS, _MAX_DEPTH = 100_000, 30
+"""Of one setting. Hydra's parser calls itself for every bracket."""
+
 
 @dataclass(frozen=True)
 class Arguments:
@@ -44,7 +47,7 @@ def parse_arguments(arguments: Sequence[str]) -> Arguments:
     """Parts a command line into flags and settings.
 
     Raises:
-        ConfigError: A flag without its value.
+        ConfigError: A flag without its value, or a setting that no parser can take.
     """
     parser = _Parser(add_help=False, allow_abbrev=False)
     parser.add_argument("settings", nargs="*")
@@ -53,7 +56,19 @@ def parse_arguments(arguments: Sequence[str]) -> Arguments:
     words, unknown = _without_unknown_flags(list(arguments))
     parsed = parser.parse_intermixed_args(words)
     settings = without_no_experiment(parsed.settings)
+    too_much = [word for word in settings if len(word) > _MAX_CHARACTERS or _depth(word) > _MAX_DEPTH]
+    if too_much:
+        raise ConfigError([f"{word[:40]}...: is longer, or deeper, than a setting can be" for word in too_much])
     return Arguments(settings, parsed.config_dir, parsed.config_name.removesuffix(".yaml"), unknown)
+
+
+def _depth(word: str) -> int:
+    """How deep the brackets of a word lie in each other."""
+    depth = deepest = 0
+    for character in word:
+        depth += (character in "[{(") - (character in "]})")
+        deepest = max(deepest, depth)
+    return deepest
 
 
 def without_no_experiment(words: Sequence[str]) -> tuple[str, ...]:

@@ -8,22 +8,24 @@ from __future__ import annotations
 import copy
 import os
 import warnings
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from cvtrain import targets
 from cvtrain.config import Config
 from cvtrain.data.appearance import looks_of, measure_appearance
+from cvtrain.data.audit.exact import leak_warning
 from cvtrain.data.augment import Augment
 from cvtrain.data.batches import Batches
 from cvtrain.data.facts import DataFacts
 from cvtrain.data.images import ImageData, ImageSet, MemoryImages, Progress
 from cvtrain.data.inputs import EvalInputs, TrainInputs
 from cvtrain.data.permutation import permutation_of, with_permutation
+from cvtrain.data.roles import roles_file
 from cvtrain.data.shares import Share
 from cvtrain.data.splits import Split, make_split
 from cvtrain.data.statistics import Normalize, measure_statistics
@@ -36,12 +38,13 @@ from cvtrain.models.heads import replace_head
 from cvtrain.models.init import initialise
 from cvtrain.optimizers import build_optimizer
 from cvtrain.prepared import PreparedData
-from cvtrain.seeding import derive_seed
+from cvtrain.seeding import derive_seed, seed_generators
 
 
 def _call(group: str, config: Config, **given: Any) -> Any:
-    """Calls the target of a group with its settings and those arguments from code that it takes."""
+    """Calls the target of a group with its settings and those arguments from code that it takes, draws seeded."""
     found = targets.resolve(group, config[group].get("_target_"), plugins=config.get("plugins", []))
+    seed_generators(derive_seed(config["seed"], "init"))
     return found(**targets.accepted(found, given), **targets.options_of(group, config[group]))
 
 
@@ -101,20 +104,17 @@ def prepare(config: Config, source: ImageData, split: Split) -> PreparedData:
     return PreparedData(source, split, facts)
 
 
-def save_split(prepared: PreparedData) -> bytes:
-    """The indices of every split as the bytes of an `.npz` file."""
-    import io
+def warned_of_leaks(config: Config, prepared: PreparedData) -> PreparedData:
+    """The data, with a warning where images that validate or test are trained on too, as far as memory shows it."""
+    source, root = prepared.source, config["data"].get("root")
+    command = f"cvtrain task=audit data={data_name(config)}" + (f" data.root={root}" if root else "")
+    warning = leak_warning({split: prepared.part(split) for split in ("train", "val", "test")}, command=command)
+    return replace(prepared, source=replace(source, warnings=(*source.warnings, warning))) if warning else prepared
 
-    buffer = io.BytesIO()
-    split = prepared.split
-    np.savez_compressed(
-        buffer,
-        train=split.train.numpy(),
-        val=split.val.numpy(),
-        test=split.test.numpy(),
-        val_from_train=np.array(split.val_from_train),
-    )
-    return buffer.getvalue()
+
+def save_split(prepared: PreparedData, *, names: bool = False) -> bytes:
+    """The bytes of split.npz: the indices of every split, with or without the names of the files."""
+    return roles_file(prepared.source, prepared.split, names=names)
 
 
 def _batches(
@@ -214,9 +214,9 @@ def model(config: Config, facts: DataFacts, *, num_outputs: int) -> nn.Module:
             the loss could replace.
     """
     shape = {"num_classes": num_outputs, "in_channels": facts.in_channels, "image_size": facts.image_size}
+    set_determinism(False)  # a trial without numbers may do what a run may not; `compute` decides about that
     check_image_size(partial(_call, "model", without_pretrained(config)), name=model_name(config), **shape)
     make_head = getattr(loss(config, facts), "head", None)
-    torch.manual_seed(derive_seed(config["seed"], "init"))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of libraries whose models warn while they are made
         network = _call("model", config, **shape)

@@ -18,6 +18,7 @@ from cvtrain.data.images import Preprocessing
 from cvtrain.data.known import known_facts
 from cvtrain.data.permutation import with_permutation
 from cvtrain.data.statistics import Statistics
+from cvtrain.engine.determinism import determinism_problem
 from cvtrain.engine.device import choose_device, device_problem, shared_device_problem
 from cvtrain.engine.distributed.rank import rank_from_environment
 from cvtrain.engine.freezing import freeze
@@ -52,6 +53,8 @@ def check(config: Config, *, trains: bool = False) -> None:
     shared = shared_device_problem(config["trainer"]["device"], num_local=rank.local_size) if rank else None
     if device or shared:
         problems += [problem for problem in (device, shared) if problem]
+    elif config["trainer"]["deterministic"] and (refused := determinism_problem(build.device(config, rank))):
+        problems.append(refused)
     elif config["trainer"]["precision"] == "fp16" and choose_device(config["trainer"]["device"]).type == "cpu":
         problems.append("trainer.precision=fp16 needs a GPU: type trainer.precision=bf16 or auto")
     if problems:

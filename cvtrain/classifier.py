@@ -24,9 +24,9 @@ from cvtrain.data.permutation import permutation_of
 from cvtrain.data.statistics import Normalize
 from cvtrain.engine.checkpoint import Loaded
 from cvtrain.engine.device import Compute, memory_limit
-from cvtrain.errors import CheckpointError, DataError
+from cvtrain.errors import DataError
 from cvtrain.finding import find_checkpoint
-from cvtrain.resume import load_weights
+from cvtrain.saved_model import read_model, remake
 
 Picture = str | Path | np.ndarray
 
@@ -247,8 +247,9 @@ def load(checkpoint: str | Path, *, device: str = "auto", plugins: Sequence[str]
         plugins: Packages of your own that the model may come from; a checkpoint cannot name them itself.
 
     Raises:
-        CheckpointError: There is none, it is damaged, or it is no checkpoint of cvtrain.
-        ConfigError: The device is not present, or the model comes from a package that is not allowed.
+        CheckpointError: There is none, it is damaged or no checkpoint of cvtrain, or its model comes from a package
+            that is not allowed.
+        ConfigError: The device is not present.
     """
     loaded = find_checkpoint(Path(checkpoint))
     return from_state(loaded, device=device, plugins=plugins)
@@ -261,23 +262,19 @@ def from_state(loaded: Loaded, *, device: str = "auto", plugins: Sequence[str] =
         loaded: The checkpoint.
         device: See `load`.
         plugins: Packages that its model may come from, named by the user and never by the checkpoint.
+
+    Raises:
+        CheckpointError, ConfigError: See `load`.
     """
-    state = loaded.state
-    try:
-        trainer = {**state["config"]["trainer"], "device": device, "deterministic": False}
-        config: Config = {**state["config"], "trainer": trainer, "plugins": list(plugins)}
-        facts = DataFacts.from_plain(state["facts"])
-        precision = state["precision"]
-    except (KeyError, TypeError) as error:
-        raise CheckpointError(f"{loaded.path} is not a checkpoint of cvtrain: it lacks {error}") from None
-    loss_fn = build.loss(config, facts)
-    # The weights come from the checkpoint: nothing is to be fetched that the model once started from.
-    model = build.model(build.without_pretrained(config), facts, num_outputs=loss_fn.num_outputs)
-    load_weights(model, state)
-    compute = build.compute(config, model, precision=None if precision == "fp16" else precision)
+    saved = read_model(loaded)
+    trainer = {**saved.config["trainer"], "device": device, "deterministic": False}
+    config: Config = {**saved.config, "trainer": trainer, "plugins": list(plugins)}
+    model, loss_fn = remake(saved, config)
+    precision = None if saved.precision == "fp16" else saved.precision
+    compute = build.compute(config, model, precision=precision)
     compute.place(model)
     return Classifier(
-        model, loss_fn.to(compute.device), facts=facts, compute=compute, config=config, notes=loaded.notes
+        model, loss_fn.to(compute.device), facts=saved.facts, compute=compute, config=config, notes=loaded.notes
     )
 
 

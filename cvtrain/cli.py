@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from cvtrain import schema
 from cvtrain.arguments import parse_arguments
 from cvtrain.config import Config, config_dir
 from cvtrain.ending import exit_code_of
@@ -55,6 +56,7 @@ def dispatch(arguments: list[str]) -> None:
     elif any(flag in arguments for flag in _HYDRA_FLAGS):
         from cvtrain.multirun import run_hydra
 
+        check_files(arguments)
         run_hydra(arguments, run)
     elif any(word.startswith("resume=") for word in arguments):
         from cvtrain.multirun import resumed_sweep
@@ -65,22 +67,48 @@ def dispatch(arguments: list[str]) -> None:
         run(arguments)
 
 
+def check_files(arguments: Sequence[str]) -> None:
+    """Looks through the files of the user before Hydra itself reads them.
+
+    Raises:
+        ConfigError: They cannot be composed, or reach for what they may not.
+    """
+    from cvtrain.compose import compose
+
+    if any(word.partition("=")[0] in ("--config-dir", "-cd") for word in arguments):
+        kinds = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
+        compose([word for word in arguments if word not in (*_HYDRA_FLAGS, *kinds)])
+
+
 def run(arguments: Sequence[str]) -> Any:
     """Composes settings and runs their task; returns what the task returns.
 
     Raises:
         ConfigError: The settings are wrong, or are of a multirun.
     """
-    from cvtrain.compose import compose
+    from cvtrain.compose import compose, located
 
     config = compose(arguments)
-    check_launch(config)
+    rank = check_launch(config)
     idle = [key for key in config["typed"] if key.startswith("sweep.") and not _is_own_sweep(key, config)]
     if idle:
         raise ConfigError([f"{key} works with --multirun only" for key in idle])
     if config["task"] == "train" and config["choices"]["experiment"]:
         _say_what_is_left_out(arguments)
-    return importlib.import_module(f"cvtrain.tasks.{config['task']}").run(config)
+    if rank is None or rank.is_first:
+        _warn_of_oddities(config)
+    try:
+        return importlib.import_module(f"cvtrain.tasks.{config['task']}").run(config)
+    except ConfigError as error:
+        raise located(error, config, arguments) from None
+
+
+def _warn_of_oddities(config: Config) -> None:
+    """Tells of values that are right and hardly meant."""
+    from cvtrain.console import Console
+
+    for line in schema.oddities(config):
+        Console().warn(line)
 
 
 def _is_own_sweep(key: str, config: Config) -> bool:

@@ -19,10 +19,12 @@ from cvtrain.config import TRAINED_GROUPS, Config, config_dir
 from cvtrain.errors import ConfigError
 from cvtrain.help import GROUPS, options_of, options_with
 from cvtrain.inheritance import resumed_config, set_one_length, take_over, trained_config
+from cvtrain.origins import Origins
 from cvtrain.ruleset import RULES
 from cvtrain.suggestions import nearest, no_value, unknown_flag, unknown_key, unknown_option
 
 _TASKS_OF_TRAINED_MODELS = ("evaluate", "predict")
+_MAX_CHARACTERS = 600
 
 
 def compose(arguments: Sequence[str]) -> Config:
@@ -88,17 +90,19 @@ class JobComposer:
             for word in [*groups, *(word for word in words if word not in groups)]:
                 try:
                     hydra.compose([*chosen, word])
-                except ConfigError:
-                    problems.append(_explain_hydras(word, hydra))
+                except ConfigError as error:
+                    problems.append(_explain_hydras(word, hydra) or error.problems[0])
                 else:
                     chosen += [word] if word in groups else []
         return problems
 
 
-def _explain_hydras(word: str, hydra: Composer) -> str:
-    """The sentence for a setting of Hydra's own that it does not take."""
+def _explain_hydras(word: str, hydra: Composer) -> str | None:
+    """The sentence for a setting of Hydra's own that it does not take; None for an option that there is."""
     key, _, value = word.lstrip("+~").partition("=")
     options = hydra.hydras_options(key) if "/" in key else []
+    if value in options:
+        return None
     return unknown_option(key, value, options) if options else f"{word}: Hydra has no such setting, or not this value"
 
 
@@ -107,10 +111,15 @@ def _checked(parsed: Arguments, hydra: Composer) -> Config:
     try:
         config = _compose(parsed, hydra, problems)
     except ConfigError as error:
-        raise ConfigError([*problems, *error.problems], hint=error.hint) from None
+        raise ConfigError(_in_short([*problems, *error.problems]), hint=error.hint) from None
     if problems:
-        raise ConfigError(_with_device(problems, config))
+        raise ConfigError(_in_short(_with_device(problems, config)))
     return config
+
+
+def _in_short(problems: list[str]) -> list[str]:
+    """The same without the tails of words that are too long to be read."""
+    return [problem if len(problem) <= _MAX_CHARACTERS else f"{problem[:_MAX_CHARACTERS]}..." for problem in problems]
 
 
 def launcher_and_sweeper(parsed: Arguments) -> tuple[str, str]:
@@ -158,12 +167,26 @@ def _compose(parsed: Arguments, hydra: Composer, problems: list[str]) -> Config:
     overrides = _parse_overrides(parsed.settings, hydra, problems)
     words = {o.key_or_group: o.value() for o in overrides if not o.is_delete()}
     if words.get("resume") is not None:
-        config, more = resumed_config(Path(str(words["resume"])), list(words.items()), hydra.groups)
+        typed = list(words.items())
+        config, more = resumed_config(Path(str(words["resume"])), typed, hydra.groups, defaults_of=hydra.defaults_of)
         problems += more
-    else:
-        config = _new_config(overrides, hydra, problems)
-    problems += targets.plugin_problems(config.get("plugins"), typed="plugins" in words)
-    return config
+        problems += targets.plugin_problems(config.get("plugins"), typed="plugins" in words)
+        problems += targets.name_problems(config)
+        return config
+    return _new_config(overrides, hydra, problems)
+
+
+def located(error: ConfigError, config: Config, arguments: Sequence[str]) -> ConfigError:
+    """The same error about settings of a command line, with where those come from that were not typed."""
+    choices = [f"{group}={option}" for group, option in config["choices"].items() if option is not None]
+    if config.get("resume") is not None:
+        return error
+    try:
+        with Composer(parse_arguments(arguments)) as hydra:
+            origins = Origins(hydra.parts_of(choices), typed=config["typed"], settings=config)
+    except ConfigError:  # of a trained model with options that are not here
+        return error
+    return ConfigError([origins.located(problem) for problem in error.problems], hint=error.hint)
 
 
 def _with_device(problems: list[str], config: Config) -> list[str]:
@@ -198,7 +221,7 @@ def _parse_overrides(words: Sequence[str], hydra: Composer, problems: list[str])
         except HydraException:
             override = None
         if override is None or not override.key_or_group or override.package is not None:
-            problems.append(f"{word}: cannot be read; quote special characters: 'key=\"a, b\"'")
+            problems.append(f"{schema.shown(word)}: cannot be read; quote special characters: 'key=\"a, b\"'")
             continue
         if override.is_sweep_override():
             problems.append(f"{word}: several values need --multirun; a list is written [a,b]")
@@ -219,7 +242,10 @@ def _new_config(overrides: list[Any], hydra: Composer, problems: list[str]) -> C
         trained = trained_config(Path(str(words["checkpoint"])))
     inherited = {g: c for g, c in trained["choices"].items() if g in TRAINED_GROUPS} if trained else {}
     chosen = {g: c for g, c in inherited.items() if c in hydra.options(g)} | choices
-    composed = _compose_values(hydra, [f"{g}={c}" for g, c in chosen.items()], values, problems)
+    words_chosen = [f"{group}={option}" for group, option in chosen.items()]
+    composed = _compose_values(hydra, words_chosen, values, problems)
+    num_of_words = len(problems)  # those until here are about words as they were typed
+    problems += hydra.foreign_hydra_settings(composed, typed=words_chosen)
     selected = {g: str(c) for g, c in composed.hydra.runtime.choices.items() if g in hydra.groups and c is not None}
     experiment = selected.pop("experiment", None)
     # A trainer of the user's is measured by the packaged one: code reads its keys, and no `_target_` lists them.
@@ -238,6 +264,13 @@ def _new_config(overrides: list[Any], hydra: Composer, problems: list[str]) -> C
     problems += schema.idle_settings(config, typed)
     if config.get("task") != selected.get("task"):
         problems.append(f"task: {config.get('task')} in a file is not {selected.get('task')}, the option chosen")
+    problems += targets.plugin_problems(config.get("plugins"), typed="plugins" in words)
+    problems += targets.name_problems(config)
+    if config.get("resume") is not None:  # else it would have come here by another way
+        problems.append(f"resume={schema.shown(config['resume'])} stands in a file: a run is continued by typing it")
+    if problems:
+        origins = Origins(hydra.parts_of(words_chosen), typed=typed, settings=config)
+        problems[num_of_words:] = [origins.located(problem) for problem in problems[num_of_words:]]
     return {**config, "choices": {**selected, "experiment": experiment}, "typed": typed}
 
 

@@ -6,22 +6,27 @@ Knows configs as Hydra does; not which settings are right.
 from __future__ import annotations
 
 import copy
-import functools
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-from cvtrain import schema
+from cvtrain import hydra_settings, schema
 from cvtrain.arguments import Arguments
 from cvtrain.config import Config, check_root_config, config_dir, user_config_dir
 from cvtrain.errors import ConfigError
 from cvtrain.help import GROUPS, options_of
+from cvtrain.origins import Part
 from cvtrain.suggestions import unknown_option, unresolved
+from cvtrain.user_configs import in_short, known_to_hydra, words_in
 
 _COMPOSED: dict[tuple[str, ...], Any] = {}
 _DEFAULTS: dict[tuple[str, ...], Any] = {}
 _MAX_REMEMBERED = 64
+
+_MAX_VALUES, _MAX_CHARACTERS = 10_000, 10_000_000
+"""What references may be written out to: a few lines of them can stand for billions."""
 
 
 def _remembered(memory: dict[tuple[str, ...], Any], key: tuple[str, ...], make: Callable[[], Any]) -> Any:
@@ -34,26 +39,12 @@ def _remembered(memory: dict[tuple[str, ...], Any], key: tuple[str, ...], make: 
     return copy.deepcopy(memory[key])
 
 
-@functools.cache
-def _user_configs_plugin() -> Any:
-    """Hydra's way to learn of a further folder of configs, root configs among them."""
-    from hydra.core.config_search_path import ConfigSearchPath
-    from hydra.plugins.search_path_plugin import SearchPathPlugin
-
-    class UserConfigs(SearchPathPlugin):
-        folders: ClassVar[list[Path]] = []
-
-        def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-            for folder in self.folders:
-                search_path.append("user", f"file://{folder}")
-
-    return UserConfigs
-
-
 class Composer:
     """Hydra, set up for composing with the packaged configs and, after them, the user's."""
 
     def __init__(self, parsed: Arguments) -> None:
+        if re.search(r"\.\.|^[/~]", parsed.config_name):
+            raise ConfigError(f"--config-name {parsed.config_name}: is no name; --config-dir DIR names its folder")
         user_dir = user_config_dir(parsed.config_dir)
         self.folders = [config_dir(), *([user_dir] if user_dir else [])]
         check_root_config(parsed.config_name, self.folders)
@@ -65,16 +56,12 @@ class Composer:
     def __enter__(self) -> Composer:
         from hydra import initialize_config_dir
         from hydra.core.global_hydra import GlobalHydra
-        from hydra.core.plugins import Plugins
 
         # In a multirun Hydra is at work around us: its state is put back afterwards.
         self._outer = GlobalHydra.instance().hydra
         GlobalHydra.instance().clear()
-        user_configs = _user_configs_plugin()
-        Plugins.instance().register(user_configs)
-        user_configs.folders = self.folders[1:]
-        self._context = initialize_config_dir(str(config_dir()), version_base="1.3")
-        user_configs.folders = []
+        with known_to_hydra(self.folders[1:]):
+            self._context = initialize_config_dir(str(config_dir()), version_base="1.3")
         self._context.__enter__()
         return self
 
@@ -85,19 +72,19 @@ class Composer:
         GlobalHydra.instance().hydra = self._outer
 
     def compose(self, overrides: list[str], *, config_name: str | None = None) -> Any:
-        """Composes settings.
+        """Composes settings, of another root config where one is named; of none where its name is empty.
 
         Raises:
             ConfigError: A file that cannot be read, or names what does not exist.
         """
         from hydra import compose
-        from hydra.errors import HydraException
-        from omegaconf.errors import OmegaConfBaseException
-        from yaml import YAMLError
 
         try:
-            return compose(config_name or self.config_name, overrides=overrides, return_hydra_config=True)
-        except (HydraException, OmegaConfBaseException, YAMLError, ValueError, OSError) as error:
+            name = self.config_name if config_name is None else config_name or None
+            return compose(name, overrides=overrides, return_hydra_config=True)
+        except ConfigError:
+            raise
+        except Exception as error:  # files of the user's trip Hydra in many ways, and it has no class for most of them
             raise ConfigError(self._explain(error)) from None
 
     def compose_choices(self, choices: list[str]) -> Any:
@@ -118,19 +105,71 @@ class Composer:
         def make() -> Config:
             return plain_settings(self.compose(choices, config_name="config"), {}, [])
 
-        return _remembered(self._defaults, tuple(choices), make)
+        chosen = [word.split("=", 1) for word in choices]
+        is_packaged = all(option in options_of(group, config_dir()) for group, option in chosen)
+        return _remembered(_DEFAULTS if is_packaged else self._defaults, tuple(choices), make)
+
+    def parts_of(self, choices: list[str]) -> list[Part]:
+        """The files that options are composed of, later ones win; Hydra's own left out.
+
+        Raises:
+            ConfigError: As `compose`.
+        """
+        from hydra.core.global_hydra import GlobalHydra
+        from hydra.types import RunMode
+
+        loader = GlobalHydra.instance().config_loader()
+        try:
+            found = loader.compute_defaults_list(self.config_name, choices, RunMode.RUN).defaults
+        except Exception as error:
+            raise ConfigError(self._explain(error)) from None
+        named = [(each.config_path, each.package or "") for each in found if each.config_path]
+        paths = [(name, package, *self._file_of(name)) for name, package in named]
+        return [
+            Part(path, "" if package == "_global_" else package, name, is_packaged)
+            for name, package, path, is_packaged in paths
+            if path.is_file()
+        ]
+
+    def _file_of(self, name: str) -> tuple[Path, bool]:
+        """The file of a config, and whether it came with cvtrain."""
+        found = [folder for folder in self.folders if (folder / f"{name}.yaml").is_file()]
+        folder = found[0] if found else self.folders[0]
+        return folder / f"{name}.yaml", folder == self.folders[0]
+
+    def foreign_hydra_settings(self, composed: Any, *, typed: list[str]) -> list[str]:
+        """What files of the user set of Hydra's own settings, and may not.
+
+        Raises:
+            ConfigError: As `compose`.
+        """
+        from omegaconf import OmegaConf
+
+        if not self.folders[1:]:
+            return []
+        chosen = composed.hydra.runtime.choices
+        words = [f"hydra/{group}={chosen[f'hydra/{group}']}" for group in ("launcher", "sweeper")]
+        packaged = _remembered(_COMPOSED, ("config", *words), lambda: self.compose(words, config_name="config"))
+        hydras = _remembered(_COMPOSED, ("",), lambda: self.compose([], config_name=""))
+        plain = [OmegaConf.to_container(each.hydra, resolve=False) for each in (composed, packaged, hydras)]
+        return hydra_settings.file_problems(*plain, typed=typed)
 
     def _explain(self, error: Exception) -> str:
         """Hydra's words for a failed composition, in one sentence."""
-        message = " ".join(str(error).split())
+        if isinstance(error, RecursionError):
+            return "the config cannot be composed: files of yours name each other in a circle"
+        message = in_short(error)
         missing = re.match(r"(?:In '([^']+)': )?Could not (?:find|load) '([^'/]+)/([^']+)'", message)
         if missing and missing[2] in self.groups:
             where = f"in {missing[1]}: " if missing[1] not in (None, "config") else ""
+            group, _, option = missing[3].rpartition("/")
+            if group in self.groups:
+                return f"{where}an option of another group is chosen by: - override /{group}: {option}"
             return where + unknown_option(missing[2], missing[3], self.options(missing[2]))
         message = re.sub(r"^In '([^']+)': ", r"in \1: ", message)
-        for tail in ("Available options", "Config search path", "To append to your", "full_key:", "Did you mean"):
-            message = message.split(tail)[0].rstrip()
-        return f"the config cannot be composed: {message[:300]}"
+        if "Cannot merge" in message:
+            message = message.split("ConfigTypeError")[0] + "a list stands where keys belong, or keys where a list does"
+        return f"the config cannot be composed: {message}"
 
     def options(self, group: str) -> list[str]:
         """The options of a group, the user's included."""
@@ -152,14 +191,25 @@ def plain_settings(composed: Any, reference: Config, problems: list[str]) -> Con
     """The settings as plain, resolved containers, without Hydra's own.
 
     A value that cannot be resolved becomes a problem, and is replaced by that of `reference`.
+
+    Raises:
+        ConfigError: Written out, the references would fill the memory.
     """
     from omegaconf import OmegaConf, open_dict
     from omegaconf.errors import OmegaConfBaseException
 
     with open_dict(composed):
         composed.pop("hydra")
+    words = [word for word in words_in(OmegaConf.to_container(composed, resolve=False)) if "${" in word]
+    # No reference is met twice on one way, so this is the most that any text can become.
+    most = max(map(len, words), default=0) * math.prod(word.count("${") for word in words)
+    num_values = 0
 
     def resolve(node: Any, key: str) -> Any:
+        nonlocal num_values
+        num_values += 1
+        if most > _MAX_CHARACTERS or num_values > _MAX_VALUES:
+            raise ConfigError(f"{key or schema.shown(words[0])}: written out, its references are too much for a config")
         if OmegaConf.is_dict(node):
             return {k: take(node, k, f"{key}.{k}" if key else str(k)) for k in node}
         if OmegaConf.is_list(node):

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cvtrain.config_file import read_config_text
 from cvtrain.errors import CheckpointError, ConfigError
 from cvtrain.suggestions import nearest
 
@@ -25,6 +26,7 @@ RESUME_MAY_CHANGE = (
     "trainer.epochs",
     "trainer.steps",
     "trainer.device",
+    "trainer.deterministic",
     "trainer.distributed",
     "trainer.eval_batch_size",
     "trainer.on_not_learning",
@@ -53,6 +55,7 @@ RESUME_MAY_CHANGE = (
 TRAINED_GROUPS = ("data", "augment", "model", "loss", "optimizer", "scheduler", "trainer")
 """The groups whose settings a trained model brings along."""
 
+_OPTION = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*")
 _SECRET = re.compile(r"(^|[._-])(api_?key|token|secret|passw(or)?d|credentials?)($|[._-])", re.IGNORECASE)
 _URL_PASSWORD = re.compile(r"(?<=://)([^/\s:@]+):([^/\s@]+)(?=@)")
 
@@ -107,16 +110,24 @@ def load_config(run: Path) -> Config:
 
     path = Path(run).expanduser() / "config.yaml"
     try:
-        config = yaml.load(path.read_text(encoding="utf-8"), Loader=_yaml_loader())
-    except FileNotFoundError:
-        raise CheckpointError(
-            f"{run} holds no run: there is no {path}", hint="resume= takes a folder such as outputs/train/.../<run>"
-        ) from None
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        if not path.exists():
+            raise CheckpointError(
+                f"{run} holds no run: there is no {path}", hint="resume= takes a folder such as outputs/train/.../<run>"
+            )
+        config = yaml.load(read_config_text(path), Loader=_yaml_loader())
+    except ConfigError as error:
+        raise CheckpointError(error.message) from None
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}".splitlines()[0]) from None
-    if not isinstance(config, dict) or "choices" not in config:
+    if not isinstance(config, dict) or not are_choices(config.get("choices")):
         raise CheckpointError(f"{path} is not the config of a run")
     return config
+
+
+def are_choices(value: Any) -> bool:
+    """Whether a value says which option each group has; options name folders, and must not lead out of them."""
+    names = value.values() if isinstance(value, dict) else [0]
+    return all(name is None or (isinstance(name, str) and _OPTION.fullmatch(name)) for name in names)
 
 
 def _yaml_loader() -> type:

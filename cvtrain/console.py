@@ -42,7 +42,7 @@ class Console:
         self._bar: tqdm | None = None
         self._bar_name = ""
         self._bar_shown_at = 0.0
-        self._has_said = False
+        self._has_said = self._has_lost_lines = False
         self._length, self._decimals = "", 0
         self._widths = {"epoch": 5, "step": 4}
 
@@ -57,10 +57,23 @@ class Console:
         if self.quiet and not always:
             return
         line = _encodable(line)
-        if self._bar is not None:
-            self._bar.write(line, file=sys.stdout)
-        else:
-            print(line, flush=True)
+        try:
+            if self._bar is not None:
+                self._bar.write(line, file=sys.stdout)
+            else:
+                print(line, flush=True)
+        except BrokenPipeError:  # `| head`: nobody misses the lines, and log.txt has them
+            forget_reader()
+        except OSError as error:  # a closed terminal, a file on a full disk: no reason to end hours of training
+            self._cannot_say(error)
+
+    def _cannot_say(self, error: OSError) -> None:
+        """Says where something may still be said, once, that lines are lost."""
+        if not self._has_lost_lines:
+            self._has_lost_lines = True
+            with contextlib.suppress(OSError):
+                words = f"standard output cannot be written ({error.strerror}): lines may be missing there"
+                print(f"warning: {words}", file=sys.stderr, flush=True)
 
     def warn(self, line: str) -> None:
         """Prints a line that the user should act on."""
@@ -105,7 +118,8 @@ class Console:
             self.end_bar()
             self._start_bar(total, what, unit=unit)
         assert self._bar is not None
-        self._bar.update(done - self._bar.n)
+        with contextlib.suppress(OSError):  # the terminal was closed
+            self._bar.update(done - self._bar.n)
         if done >= total:
             self.end_bar()
 
@@ -128,7 +142,8 @@ class Console:
     def end_bar(self) -> None:
         """Takes the bar away."""
         if self._bar is not None:
-            self._bar.close()
+            with contextlib.suppress(OSError):
+                self._bar.close()
             self._bar = None
 
     # -------------------------------------------------------------------------------------------- training
@@ -150,8 +165,9 @@ class Console:
         """Moves the training bar, ten times a second at most."""
         now = time.monotonic()
         if self._bar is not None and now - self._bar_shown_at > 0.1:
-            self._bar.update(step - self._bar.n)
             self._bar_shown_at = now
+            with contextlib.suppress(OSError):
+                self._bar.update(step - self._bar.n)
 
     def evaluation(self, evaluation: Evaluation, *, is_best: bool) -> None:
         """Prints a row (terminal) or a line (elsewhere) for one evaluation; a star marks the best so far."""

@@ -66,10 +66,11 @@ def internal_error(error: Exception) -> list[str]:
         note.partition(": ")[2] for note in getattr(error, "__notes__", []) if note.startswith("cvtrain-traceback")
     ]
     if not notes:
-        path = Path(tempfile.gettempdir()) / f"cvtrain-error-{os.getpid()}.txt"
+        notes = ["no file: no folder could be written"]
         with contextlib.suppress(OSError):
+            path = Path(tempfile.gettempdir()) / f"cvtrain-error-{os.getpid()}.txt"
             path.write_text(traceback.format_exc(), encoding="utf-8")
-        notes = [str(path)]
+            notes = [str(path)]
     first = str(error).splitlines()[0] if str(error) else ""
     return [
         f"internal error: {type(error).__name__}: {first}",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from cvtrain import build
@@ -15,18 +16,22 @@ from cvtrain.config import Config, masked
 from cvtrain.console import Console
 from cvtrain.data.facts import DataFacts
 from cvtrain.engine.checkpoint import Loaded
+from cvtrain.engine.determinism import refusals_explained
 from cvtrain.engine.distributed.team import Team, Wishes
 from cvtrain.engine.evaluator import EvaluationResult, evaluate
 from cvtrain.engine.events import Evaluation, Step
+from cvtrain.engine.memory import EVALUATION, PartedWork
 from cvtrain.engine.selection import Selection
-from cvtrain.errors import ConfigError, InterruptedBySignal, NotLearningError
+from cvtrain.errors import ConfigError, DataError, InterruptedBySignal, MemoryLimitError, NotLearningError
 from cvtrain.init_from import Start, read_start, with_normalisation
 from cvtrain.launch import resume_command
 from cvtrain.outputs import RunDir
 from cvtrain.parts import make_parts, make_trainer
+from cvtrain.rehearsal import check_determinism
 from cvtrain.results import FitResult
-from cvtrain.resume import check_length, check_same_data, check_same_settings, explained, load_best, load_weights
+from cvtrain.resume import check_length, check_machine, check_run, circumstances, explained, load_best, load_weights
 from cvtrain.safekeeping import Safekeeping
+from cvtrain.saved_model import read_model
 from cvtrain.signals import StopRequest, described
 from cvtrain.step_log import StepLog
 from cvtrain.watch import watch_over
@@ -71,15 +76,18 @@ class Run:
         self._saved_position = (0, 0)
         self.last: Evaluation | None = None
         self.origin: dict[str, Any] | None  # of the first weights
+        self.warnings: list[str] = []
         if checkpoint:
             with explained(checkpoint.path):
-                check_same_settings(checkpoint.state["config"], config)
-                check_same_data(checkpoint.state["facts"], self.facts)
+                self.warnings += check_run(checkpoint.state, config, prepared, roles_path=run_dir.split_path)
                 self.prepared = with_normalisation(prepared, DataFacts.from_plain(checkpoint.state["facts"]))
-                precision = checkpoint.state["precision"]
+                precision = read_model(checkpoint).precision
             self._assemble(precision)
             with explained(checkpoint.path):
+                self.warnings += check_machine(checkpoint.state, config, self.compute, self.team)
                 self._restore(checkpoint.state)
+            for warning in self.warnings:
+                console.warn(warning)
             if self._writes:
                 self._checkpoints.go_on_from(checkpoint)
         else:
@@ -87,16 +95,17 @@ class Run:
             if self._writes:
                 run_dir.cut_metrics(0)  # rows of a process that was killed before its first checkpoint
 
-    # ---------------------------------------------------------------------------------------- parts
-
     def _assemble(self, precision: str | None, start: Start | None = None) -> None:
         config, settings = self.config, self.config["trainer"]
+        check_determinism(config, self.facts)
         parts = make_parts(config, self.prepared, precision=precision, start=start, team=self.team)
         self.prepared, self.facts = parts.prepared, parts.prepared.facts
         self.loss_fn, self.model, self.init, self.compute = parts.loss_fn, parts.model, parts.init, parts.compute
         self.taken, self.origin = parts.taken, parts.taken.origin if parts.taken else None
         self.val_inputs = self._eval_inputs("val") if len(self.prepared.split.val) else None
-        self.trainer = make_trainer(config, parts, evaluate_fn=self._validate if self.val_inputs is not None else None)
+        self._parted_evaluation = PartedWork(EVALUATION, self.compute.device, warn=self._warn)
+        validate = partial(self._evaluate, self.val_inputs) if self.val_inputs is not None else None
+        self.trainer = make_trainer(config, parts, evaluate_fn=validate, warn=self._warn)
         if self.team:
             self.team.ask = self._wishes
         self.watch = watch_over(config, self.prepared, self.trainer, init=self.init, say=self.console.warn)
@@ -110,15 +119,15 @@ class Run:
         device = self.compute.device
         return build.eval_inputs(self.config, self.prepared, split, facts=self.facts, device=device, rank=self._rank)
 
-    def _validate(self) -> EvaluationResult | None:
-        return evaluate(
-            self.model,
-            self.loss_fn,
-            self.val_inputs,
-            compute=self.compute,
-            should_stop=lambda: bool(self.stop),
-            team=self.team,
-        )
+    def _warn(self, sentence: str) -> None:
+        """Says something now, and once more on the run card."""
+        self.warnings.append(sentence)
+        self.console.warn(sentence)
+
+    def _evaluate(self, inputs: Any, **options: Any) -> EvaluationResult | None:
+        stop, parted = lambda: bool(self.stop), self._parted_evaluation
+        options |= {"compute": self.compute, "should_stop": stop, "team": self.team, "parted": parted}
+        return evaluate(self.model, self.loss_fn, inputs, **options)
 
     def _restore(self, state: dict[str, Any]) -> None:
         """Takes over a saved state; what it is about on the disk is `Safekeeping.go_on_from`'s."""
@@ -129,13 +138,14 @@ class Run:
         self.last = Evaluation(**state["last"]) if state["last"] else None
         self._seconds_before = float(state["seconds"])
         self._saved_position = self.trainer.position
-        self.trainer.check_finite_weights()
+        self.trainer.check_finite()
+        if self.trainer.num_parts > self.config["trainer"]["accumulate"]:
+            self.warnings.append(f"memory did not suffice before: steps are computed in {self.trainer.num_parts} parts")
         check_length(self.config, step=self.trainer.step, steps_per_epoch=self.trainer.steps_per_epoch)
         if self.selection.out_of_patience and state["total_steps"] < self.trainer.total_steps:
             self.selection.forgive()
 
-    # ---------------------------------------------------------------------------------------- training
-
+    @refusals_explained()
     def train(self) -> str:
         """Trains to the end.
 
@@ -143,7 +153,7 @@ class Run:
             `finished` or `early_stopping`.
 
         Raises:
-            InterruptedBySignal: A signal came; the state is saved.
+            InterruptedBySignal, DataError: A signal came, or an image cannot be read any more; the state is saved.
             DivergedError: A number is not finite; no checkpoint holds it.
             NotLearningError: `trainer.on_not_learning=stop`, and nothing is learnt; the state is saved.
             MemoryLimitError: No room for a step.
@@ -152,12 +162,8 @@ class Run:
         trainer = self.trainer
         if self.selection.out_of_patience:
             return "early_stopping"
-        self.console.training_starts(
-            step=trainer.step,
-            total_steps=trainer.total_steps,
-            steps_per_epoch=trainer.steps_per_epoch,
-            evaluate_every=trainer.evaluate_every,
-        )
+        length = {"step": trainer.step, "total_steps": trainer.total_steps, "steps_per_epoch": trainer.steps_per_epoch}
+        self.console.training_starts(**length, evaluate_every=trainer.evaluate_every)
         self.stop.listening = True
         step_log = StepLog(self.config["trainer"].get("log_every"), say=self.console.say)
         try:
@@ -167,6 +173,9 @@ class Run:
                 if isinstance(event, Evaluation) and self._take_in(event):
                     break
             self._end_if_told()
+        except (DataError, MemoryLimitError) as error:  # an image could be read, and memory sufficed, at the start
+            self._save_before(error)
+            raise
         finally:
             self.console.end_bar()
         return "early_stopping" if self.selection.out_of_patience else "finished"
@@ -205,6 +214,14 @@ class Run:
             raise NotLearningError("the first process has found that nothing is learnt")
         raise self.watch.error(resume=resume_command(self.run_dir.path, self._rank))
 
+    def _save_before(self, error: DataError | MemoryLimitError) -> None:
+        """Saves the last whole step of a run that cannot go on now; the error then says how to go on later."""
+        if self.team is None and self.trainer.is_whole:
+            if self._saved_position != self.trainer.position:
+                self.save()
+            remedy = f"{error.hint or 'put it back as it was'}, {'and' if isinstance(error, DataError) else 'or'}"
+            error.hint = f"{remedy} continue with: {resume_command(self.run_dir.path, self._rank)}"
+
     def _interrupt(self, signum: int) -> None:
         if self._saved_position != self.trainer.position:
             self.save(must=True)
@@ -226,8 +243,6 @@ class Run:
         self.save(is_best=is_best, must=is_over)
         return self.selection.out_of_patience
 
-    # ---------------------------------------------------------------------------------------- checkpoints
-
     def state_dict(self) -> dict[str, Any]:
         """The whole state of the run, and what is needed to understand it without its folder."""
         best = self.selection.best
@@ -235,6 +250,7 @@ class Run:
             "config": masked(self.config),
             "facts": self.facts.to_plain(),
             "precision": self.compute.precision,
+            "circumstances": circumstances(self.compute, self.team),
             "init_from": self.origin,
             "total_steps": self.trainer.total_steps,
             "seconds": self.seconds,
@@ -256,23 +272,21 @@ class Run:
 
         Raises:
             OutputError: It could not be written, and `must`.
-            DivergedError: A weight is not finite.
+            DivergedError: A number is not finite.
         """
-        self.trainer.check_finite_losses()
-        self.trainer.check_finite_weights()
-        state, is_saved = self.state_dict(), False
-        if self._writes:
-            is_saved = self._checkpoints.save(state, self.trainer.step, is_best=is_best, must=must)
+        self.trainer.check_finite()
+        state = self.state_dict()
+        is_saved = self._writes and self._checkpoints.save(state, self.trainer.step, is_best=is_best, must=must)
         if self.team.is_so_for_first(is_saved) if self.team else is_saved:
             self._saved_position = self.trainer.position
 
-    # ---------------------------------------------------------------------------------------- test
-
+    @refusals_explained()
     def test(self, stop_reason: str) -> FitResult:
         """Looks at the test images once, with the best weights.
 
         Raises:
             CheckpointError: The best checkpoint is damaged.
+            DivergedError: The loss is not finite.
             InterruptedBySignal: A signal came; the run goes on here when it is resumed.
         """
         self.stop.listening = True
@@ -286,19 +300,12 @@ class Run:
             load_weights(self.model, {"trainer": self.trainer.state_dict()})
         inputs = self._eval_inputs("test")
         done = iter(range(1, len(inputs) + 1))
-        result = evaluate(
-            self.model,
-            self.loss_fn,
-            inputs,
-            compute=self.compute,
-            collect=True,
-            should_stop=lambda: bool(self.stop),
-            on_batch=lambda: self.console.progress(next(done), len(inputs), "testing"),
-            team=self.team,
-        )
+        tell = lambda: self.console.progress(next(done), len(inputs), "testing")  # noqa: E731
+        result = self._evaluate(inputs, collect=True, on_batch=tell)
         if result is None:
             self._end_if_told()
         assert result is not None, "a test that ends has a result"
+        result.check_finite("test")
         return FitResult(
             selection=self.selection,
             last=self.last,

@@ -58,7 +58,7 @@ Read on: README.md; every key with its meaning stands in the YAML files of {conf
 def options_of(group: str, *config_dirs: Path) -> list[str]:
     """The options of a group, in alphabetical order."""
     files = (path for config_dir in config_dirs for path in (config_dir / group).glob("*.yaml"))
-    return sorted({path.stem for path in files}, key=_natural)
+    return sorted({path.stem for path in files if path.is_file()}, key=_natural)
 
 
 def options_with(config_dir: Path, key: str) -> list[str]:

@@ -6,18 +6,24 @@ Knows settings as plain dictionaries; not how a command line becomes settings.
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cvtrain import schema
-from cvtrain.config import RESUME_MAY_CHANGE, TRAINED_GROUPS, Config, load_config
+from cvtrain.config import RESUME_MAY_CHANGE, TRAINED_GROUPS, Config, config_dir, load_config
 from cvtrain.errors import CheckpointError
+from cvtrain.help import options_of
+from cvtrain.schema import Settings
 from cvtrain.suggestions import unknown_key
 
 
 def resumed_config(
-    run: Path, typed_values: Sequence[tuple[str, Any]], groups: Collection[str]
+    run: Path,
+    typed_values: Sequence[tuple[str, Any]],
+    groups: Collection[str],
+    *,
+    defaults_of: Callable[[list[str]], Settings],
 ) -> tuple[Config, list[str]]:
     """The settings that a run was started with, plus the few that a resuming command may change.
 
@@ -25,6 +31,7 @@ def resumed_config(
         run: The folder of the run.
         typed_values: `(key or group, value)` as typed.
         groups: The names of all groups.
+        defaults_of: Gives the packaged settings of `group=option` words.
 
     Returns:
         The settings, and what was typed that cannot be had.
@@ -32,7 +39,7 @@ def resumed_config(
     Raises:
         CheckpointError: The folder holds no run.
     """
-    config = load_config(run)
+    config = _run_config(run)
     config["trainer"].setdefault("distributed", False)  # runs of earlier versions have no such key
     choices, problems = config.pop("choices"), []
     defaults = dict(schema.leaves(config))
@@ -55,8 +62,28 @@ def resumed_config(
             _put(changed, key, value)
     typed = sorted(key for key, _ in typed_values)
     set_one_length(changed, typed, config)
-    problems += schema.problems_of(changed, config)
+    option = choices.get("trainer") if choices.get("trainer") in options_of("trainer", config_dir()) else "default"
+    reference = {**config, "trainer": defaults_of([f"trainer={option}"])["trainer"]}
+    problems += schema.problems_of(changed, reference)
     return {**changed, "resume": str(run), "choices": choices, "typed": typed}, problems
+
+
+def _run_config(run: Path) -> Config:
+    """The settings of a run folder, which may have come from anywhere, with all parts that code relies on.
+
+    Raises:
+        CheckpointError: The folder holds no run, or its settings have lost their shape.
+    """
+    config, path = load_config(run), Path(run) / "config.yaml"
+    if config.get("task") not in options_of("task", config_dir()):
+        raise CheckpointError(f"{path}: task={schema.shown(config.get('task'))} is no task of cvtrain")
+    for group in (*TRAINED_GROUPS, "choices"):
+        if not isinstance(config.get(group), dict):
+            raise CheckpointError(f"{path}: {group}={schema.shown(config.get(group))} is no group of settings")
+    odd = [name for name, option in config["choices"].items() if not isinstance(option, str | None)]
+    if odd or not all(isinstance(key, str) for key in config):
+        raise CheckpointError(f"{path}: choices.{odd[0] if odd else ''} is no name of an option")
+    return config
 
 
 def _fixed(key: str, before: Any, now: Any) -> str:
@@ -73,16 +100,17 @@ def trained_config(checkpoint: Path) -> Config:
     folders = (path, path.parent) if path.is_dir() else (path.parent.parent, path.parent)
     for folder in folders:
         if (folder / "config.yaml").is_file():
-            config = load_config(folder)
+            config = _run_config(folder)
             if config["task"] == "sample_size_sweep":
                 raise CheckpointError(
                     f"checkpoint={checkpoint}: {folder} is a sample-size sweep, and names no trained model",
                     hint=f"with keep_models=true each training keeps one: checkpoint={folder}/runs/n00010-r00",
                 )
             return config
-    from cvtrain.classifier import find_checkpoint  # a lone file explains itself, but torch is needed to read it
+    from cvtrain.finding import find_checkpoint  # a lone file explains itself, but torch is needed to read it
+    from cvtrain.saved_model import read_config
 
-    return find_checkpoint(path).state["config"]
+    return read_config(find_checkpoint(path))
 
 
 def take_over(config: Config, trained: Config, *, typed: Sequence[str], choices: Mapping[str, str]) -> list[str]:

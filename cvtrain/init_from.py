@@ -21,6 +21,7 @@ from cvtrain.config import Config
 from cvtrain.data.facts import DataFacts
 from cvtrain.errors import CheckpointError, ConfigError
 from cvtrain.finding import find_checkpoint
+from cvtrain.saved_model import read_model
 
 SETTING = "model.init_from"
 _NAMES_SHOWN = 6
@@ -86,31 +87,19 @@ def read_start(config: Config) -> Start | None:
     if name is None:
         return None
     loaded = find_checkpoint(Path(name), setting=SETTING)
-    try:
-        trainer = loaded.state["trainer"]
-        average = trainer["average"]
-        start = Start(
-            name=str(name),
-            path=loaded.path,
-            step=int(trainer["step"]),
-            config={**loaded.state["config"], "choices": dict(loaded.state["config"]["choices"])},
-            facts=DataFacts.from_plain(loaded.state["facts"]),
-            weights={str(key): tensor.detach() for key, tensor in trainer["model"].items()},
-            averages=None if average is None else list(average["averages"]),
-            notes=loaded.notes,
-        )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise CheckpointError(f"{loaded.path} is not a checkpoint of cvtrain: it lacks {error}") from None
-    _check_finite(start)
+    saved = read_model(loaded)
+    start = Start(
+        name=str(name),
+        path=saved.path,
+        step=saved.step,
+        config=saved.config,
+        facts=saved.facts,
+        weights=saved.weights,
+        averages=saved.averages,
+        notes=saved.notes,
+    )
     _check_known(config, start)
     return start
-
-
-def _check_finite(start: Start) -> None:
-    named = [*start.weights.items(), *(("an averaged weight", tensor) for tensor in start.averages or ())]
-    for name, tensor in named:
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise CheckpointError(f"{start.path} cannot be used: {name} is not a finite number")
 
 
 def _check_known(config: Config, start: Start) -> None:

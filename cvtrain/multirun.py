@@ -19,6 +19,7 @@ from cvtrain.config import Config, config_dir, config_hash, masked
 from cvtrain.console import Console
 from cvtrain.errors import ConfigError, CvtrainError, InterruptedBySignal, JobsFailedError, OutputError
 from cvtrain.help import GROUPS
+from cvtrain.hydra_settings import may_be_read_back
 from cvtrain.jobs.elsewhere import launcher_folder, trouble_in_words
 from cvtrain.jobs.grid import alternatives, is_hydras, key_of
 from cvtrain.jobs.job import SweepJob, overrides_of
@@ -33,6 +34,7 @@ from cvtrain.jobs.preflight import (
     word_problems,
 )
 from cvtrain.jobs.stream import JobStream, Words
+from cvtrain.schema import oddities
 from cvtrain.signals import StopRequest
 
 
@@ -216,6 +218,8 @@ class Multirun:
             console.say(f"{jobs}{done}{left}; writes to {self.ledger.path}")
         else:
             console.say(f"writes to {self.ledger.path}")
+        for line in dict.fromkeys(line for config in self.configs.values() for line in oddities(config)):
+            console.warn(line)
         for difference in self.ledger.differences(self.folders if self.is_grid else None):
             console.warn(difference)
 
@@ -289,6 +293,12 @@ def resumed_sweep(arguments: Sequence[str]) -> Multirun | None:
         )
     more = [word for word in typed.settings if not word.startswith("resume=")]
     other = [word for word in more if not key_of(word).startswith("sweep.")]
+    code = [word for word in command.settings if not may_be_read_back(key_of(word), word.partition("=")[2])]
+    if code:
+        raise ConfigError(
+            [f"{word[:200]}: is read from {folders[-1]}, and has to be typed" for word in code],
+            hint=f"type its command again, with sweep.name={folders[-1].name}",
+        )
     if other:
         raise ConfigError(
             [f"{word}: resume= of a sweep takes settings of sweep alone" for word in other],

@@ -7,19 +7,19 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import errno
-import fcntl
+import hashlib
 import json
 import os
 import shutil
-import socket
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from cvtrain.errors import CheckpointError, ConfigError, OutputError
+from cvtrain.engine.durable import sync_folder, write_all, write_durably
+from cvtrain.errors import CheckpointError, OutputError
+from cvtrain.folders import FolderLock, missing_folders, new_folder, not_writable
 from cvtrain.plain_text import cell, csv_text, finite
 
 METRICS_HEADER = (
@@ -36,32 +36,13 @@ METRICS_HEADER = (
 )
 
 
-def new_folder(parent: Path, *, suffix: str | None = None) -> Path:
-    """Makes a new folder named by the time, which no other process has.
-
-    Raises:
-        OutputError: It cannot be made.
-    """
-    try:
-        while True:
-            name = datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f") + (f"-{suffix}" if suffix else "")
-            with contextlib.suppress(FileExistsError):
-                (parent / name).mkdir(parents=True)
-                return parent / name
-    except OSError as error:
-        raise _not_writable(parent, error) from None
+def _not_written(path: Path, error: OSError) -> OutputError:
+    return OutputError(f"{path} could not be written: {error.strerror}")
 
 
-def missing_folders(folder: Path) -> list[Path]:
-    """Of a folder and those above it the ones that do not exist, the innermost first."""
-    return [each for each in (folder, *folder.parents) if not each.exists()]
-
-
-def _not_writable(folder: Path, error: OSError) -> OutputError:
-    return OutputError(
-        f"cannot write to the output folder {folder}: {error.strerror}",
-        hint="choose another one with output_dir=FOLDER",
-    )
+def _checksum(card: Mapping[str, Any]) -> str:
+    """Of what a run card says, in whatever order and layout."""
+    return hashlib.sha256(json.dumps(card, sort_keys=True).encode()).hexdigest()[:16]
 
 
 JOB_RECORD = "job.json"
@@ -90,8 +71,10 @@ class RunDir:
         self.error_path = path / "error.txt"
         self.checkpoint_dir = path / "checkpoints"
         self.plots_dir = path / "plots"
-        self._lock: int | None = None
+        self._lock: FolderLock | None = None
         self._unwritten_rows = b""
+        self._torn_at: int | None = None
+        self._rows_ended_at = 0
         self._made_for_it: list[Path] = []
 
     @classmethod
@@ -102,7 +85,13 @@ class RunDir:
             OutputError: It cannot be made.
         """
         missing = missing_folders(parent)
-        return cls._begin(new_folder(parent, suffix=suffix), missing)
+        run_dir = cls(new_folder(parent, suffix=suffix))
+        run_dir._made_for_it = missing
+        try:
+            return run_dir._begin()
+        except OutputError:
+            run_dir.discard()
+            raise
 
     @classmethod
     def open_at(cls, path: Path) -> RunDir:
@@ -115,53 +104,38 @@ class RunDir:
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise _not_writable(path.parent, error) from None
-        return cls._begin(path, [])
+            raise not_writable(path.parent, error) from None
+        return cls(path)._begin()
 
-    @classmethod
-    def _begin(cls, path: Path, missing: list[Path]) -> RunDir:
-        run_dir = cls(path)
-        run_dir._made_for_it = missing
+    def _begin(self) -> RunDir:
         try:
-            run_dir.checkpoint_dir.mkdir(exist_ok=True)
+            self.checkpoint_dir.mkdir(exist_ok=True)
+            sync_folder(self.path)
+            for above in {self.path.parent, *(made.parent for made in self._made_for_it)}:
+                with contextlib.suppress(PermissionError):  # who may make names in a folder need not be able to read it
+                    sync_folder(above)
         except OSError as error:
-            raise _not_writable(path.parent, error) from None
-        run_dir._take_lock()
-        return run_dir
+            raise not_writable(self.path.parent, error) from None
+        self._lock = FolderLock(self.path)
+        return self
 
     @classmethod
     def reopen(cls, path: Path) -> RunDir:
         """Opens the folder of an earlier run.
 
         Raises:
-            CheckpointError: There is no run.
+            CheckpointError: There is no run, or nobody may look into it.
             ConfigError: Another process is at work in it.
+            OutputError: It cannot be written.
         """
         run_dir = cls(path.expanduser().resolve())
-        if not run_dir.config_path.is_file():
-            raise CheckpointError(f"{path} holds no run: there is no {run_dir.config_path.name}")
-        run_dir._take_lock()
-        run_dir.checkpoint_dir.mkdir(exist_ok=True)
-        return run_dir
-
-    def _take_lock(self) -> None:
-        """Takes the lock, which ends with the process however that ends."""
         try:
-            self._lock = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.ftruncate(self._lock, 0)
-            os.pwrite(self._lock, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
-        except BlockingIOError:
-            holder = os.read(self._lock, 200).decode("utf-8", "replace") if self._lock else ""
-            self.close()
-            raise ConfigError(
-                f"{self.path} is in use by {holder or 'another process'}", hint="wait until it ends, or stop it"
-            ) from None
+            is_run = run_dir.config_path.is_file()
         except OSError as error:
-            self.close()
-            raise OutputError(f"cannot write to {self.path}: {error.strerror}") from None
-        # A worker that outlives a killed process for some seconds must not keep its lock.
-        os.register_at_fork(after_in_child=self._forget_lock)
+            raise CheckpointError(f"{path} cannot be read: {error.strerror}") from None
+        if not is_run:
+            raise CheckpointError(f"{path} holds no run: there is no {run_dir.config_path.name}")
+        return run_dir._begin()
 
     def discard(self) -> None:
         """Removes the folder of a run that never started, and those above it that were made for it alone."""
@@ -173,13 +147,7 @@ class RunDir:
     def close(self) -> None:
         """Gives the lock back."""
         if self._lock is not None:
-            fcntl.flock(self._lock, fcntl.LOCK_UN)
-            self._forget_lock()
-
-    def _forget_lock(self) -> None:
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+            self._lock.release()
 
     # -------------------------------------------------------------------------------------------- single files
 
@@ -189,17 +157,13 @@ class RunDir:
         Raises:
             OutputError: The disk is full or not writable.
         """
-        temporary = path.with_name(f".{path.name}.tmp")
+        self._replace(path, text.encode("utf-8", "backslashreplace"))
+
+    def _replace(self, path: Path, data: bytes) -> None:
         try:
-            with open(temporary, "w", encoding="utf-8", newline="") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
+            write_durably(path, data, temporary=path.with_name(f".{path.name}.tmp"))
         except OSError as error:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-            raise OutputError(f"{path} could not be written: {error.strerror}") from None
+            raise _not_written(path, error) from None
 
     def remove_leftovers(self) -> None:
         """Removes temporary files of a process that was killed while it wrote; the lock must be held."""
@@ -209,14 +173,18 @@ class RunDir:
 
     def write_card(self, card: Mapping[str, Any]) -> None:
         """Replaces the run card; numbers that are not finite become null, because JSON has none."""
-        self.write_text(self.card_path, json.dumps(finite(card), indent=2, ensure_ascii=False) + "\n")
+        content = finite(card)
+        content["checksum"] = _checksum(content)
+        self.write_text(self.card_path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
     def read_card(self) -> dict[str, Any]:
-        """The run card, or an empty one."""
+        """The run card, or an empty one where there is none that is as it was written."""
         try:
-            return json.loads(self.card_path.read_text(encoding="utf-8"))
-        except (OSError, json.JSONDecodeError):
+            card = json.loads(self.card_path.read_text(encoding="utf-8"))
+            stated = card.pop("checksum", None)  # cards of older versions have none
+        except (OSError, ValueError, AttributeError, TypeError, RecursionError):
             return {}
+        return card if stated in (None, _checksum(card)) else {}
 
     def log(self, line: str) -> None:
         """Adds a line with the time to log.txt; a log that cannot be written stops nothing."""
@@ -229,10 +197,7 @@ class RunDir:
         Raises:
             OutputError: The disk is full or not writable.
         """
-        try:
-            self.split_path.write_bytes(data)
-        except OSError as error:
-            raise OutputError(f"{self.split_path} could not be written: {error.strerror}") from None
+        self._replace(self.split_path, data)
 
     def write_predictions(self, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         """Writes predictions.csv."""
@@ -249,21 +214,32 @@ class RunDir:
             self._write_rows()
 
     def _write_rows(self) -> None:
-        """Writes rows in a single write; a part of them, as on a full disk, is taken back."""
+        """Writes rows after whole ones; a part of them (the disk is full) is taken back, next time at the latest."""
         if not self._unwritten_rows:
             return
         try:
-            descriptor = os.open(self.metrics_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+            descriptor = os.open(self.metrics_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
             try:
-                num_bytes = os.fstat(descriptor).st_size
-                if os.write(descriptor, self._unwritten_rows) < len(self._unwritten_rows):
-                    os.ftruncate(descriptor, num_bytes)
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                self._append(descriptor)
             finally:
                 os.close(descriptor)
         except OSError as error:
-            raise OutputError(f"{self.metrics_path} could not be written: {error.strerror}") from None
+            raise _not_written(self.metrics_path, error) from None
         self._unwritten_rows = b""
+
+    def _append(self, descriptor: int) -> None:
+        end = os.fstat(descriptor).st_size
+        if self._torn_at is not None and end > self._torn_at:
+            end = self._torn_at
+            os.ftruncate(descriptor, end)
+        self._torn_at = end
+        try:
+            write_all(descriptor, self._unwritten_rows)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.ftruncate(descriptor, end)
+            raise
+        self._torn_at = None
 
     def read_metrics(self) -> list[dict[str, str]]:
         """The rows of metrics.csv as text.
@@ -276,8 +252,23 @@ class RunDir:
 
     def metrics_num_bytes(self) -> int:
         """The length of metrics.csv with all rows so far: a checkpoint remembers which rows belong to it."""
-        written = self.metrics_path.stat().st_size if self.metrics_path.exists() else 0
-        return written + len(self._unwritten_rows)
+        try:
+            end = self.metrics_path.stat().st_size
+            self._rows_ended_at = end if self._torn_at is None else min(end, self._torn_at)
+        except FileNotFoundError:
+            self._rows_ended_at = 0
+        except OSError:
+            pass  # it cannot be looked at now: it ends where it did
+        return self._rows_ended_at + len(self._unwritten_rows)
+
+    def metrics_checksum(self) -> str | None:
+        """The SHA-256 of metrics.csv with all rows so far; None where it cannot be read."""
+        end = self.metrics_num_bytes() - len(self._unwritten_rows)
+        try:
+            written = self.metrics_path.read_bytes()[:end] if end else b""
+        except OSError:
+            return None
+        return hashlib.sha256(written + self._unwritten_rows).hexdigest()
 
     def sync_metrics(self) -> None:
         """Makes the rows durable.
@@ -286,14 +277,16 @@ class RunDir:
             OutputError: The disk is full or not writable.
         """
         self._write_rows()
-        if self.metrics_path.exists():
-            descriptor = os.open(self.metrics_path, os.O_RDONLY)
+        try:
+            descriptor = os.open(self.metrics_path, os.O_RDONLY | os.O_CLOEXEC)
             try:
                 os.fsync(descriptor)
-            except OSError as error:
-                raise OutputError(f"{self.metrics_path} could not be written: {error.strerror}") from None
             finally:
                 os.close(descriptor)
+        except FileNotFoundError:
+            return  # no rows yet
+        except OSError as error:
+            raise _not_written(self.metrics_path, error) from None
 
     def cut_metrics(self, num_bytes: int) -> bool:
         """Removes rows that were written after the checkpoint that training goes on from.
@@ -309,5 +302,5 @@ class RunDir:
         try:
             os.truncate(self.metrics_path, num_bytes)
         except OSError as error:
-            raise OutputError(f"{self.metrics_path} could not be written: {error.strerror}") from None
+            raise _not_written(self.metrics_path, error) from None
         return True

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from cvtrain import build
 from cvtrain.config import Config
@@ -21,6 +21,7 @@ from cvtrain.engine.evaluator import EvaluationResult
 from cvtrain.engine.freezing import freeze
 from cvtrain.engine.trainer import Trainer
 from cvtrain.init_from import Start, Taken, take_weights, with_normalisation
+from cvtrain.plain_text import printable
 from cvtrain.prepared import PreparedData
 
 
@@ -77,13 +78,20 @@ def make_parts(
     return Parts(prepared, loss_fn, model, init, taken, compute, team)
 
 
-def make_trainer(config: Config, parts: Parts, *, evaluate_fn: Callable[[], EvaluationResult | None] | None) -> Trainer:
+def make_trainer(
+    config: Config,
+    parts: Parts,
+    *,
+    evaluate_fn: Callable[[], EvaluationResult | None] | None,
+    warn: Callable[[str], None],
+) -> Trainer:
     """Makes the optimizer, the batches and the loop.
 
     Args:
         config: Checked settings.
         parts: The model and what computes it.
         evaluate_fn: Evaluates the model, or None.
+        warn: Takes a sentence for the user.
 
     Raises:
         ConfigError: Settings that do not fit the data or each other.
@@ -94,6 +102,12 @@ def make_trainer(config: Config, parts: Parts, *, evaluate_fn: Callable[[], Eval
     inputs = build.train_inputs(config, parts.prepared, device=compute.device, rank=rank)
     total_steps = build.total_steps(config, steps_per_epoch=len(inputs))
     shared = SharedTraining(model, parts.team) if parts.team else None
+    image_set = parts.prepared.part("train")[0]
+
+    def name_images(indices: Tensor) -> list[str]:
+        names = image_set.names
+        return [printable(names[i]) if names is not None else f"image {i}" for i in indices.tolist()]
+
     return Trainer(
         model,
         parts.loss_fn,
@@ -111,4 +125,6 @@ def make_trainer(config: Config, parts: Parts, *, evaluate_fn: Callable[[], Eval
         frozen=frozen,
         forward=torch.compile(model) if settings["compile"] else None,
         shared=shared,
+        warn=warn,
+        name_images=name_images,
     )

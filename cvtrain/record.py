@@ -59,20 +59,24 @@ def recorded(run_dir: RunDir, card: dict[str, Any], *, discard_if_config_is_wron
     Args:
         run_dir: The folder of the run.
         card: Changed in place by the block; written at the start and at the end.
-        discard_if_config_is_wrong: A run that never started because of its config leaves no folder.
+        discard_if_config_is_wrong: A new run that never started, because of its config or because even that could not
+            be written, leaves no folder.
     """
-    run_dir.write_card(card)
     try:
+        run_dir.write_card(card)
         yield
         card.update(status="done", exit_code=0, error=None)
         run_dir.write_card(card)
     except ConfigError as error:
-        if discard_if_config_is_wrong:
+        if discard_if_config_is_wrong and not any(run_dir.checkpoint_dir.glob("*")):
             run_dir.discard()
         else:
             _write_failure(run_dir, card, error, error.exit_code)
         raise
     except CvtrainError as error:
+        if discard_if_config_is_wrong and isinstance(error, OutputError) and not run_dir.config_path.exists():
+            run_dir.discard()
+            raise
         if isinstance(error, ProcessFailedError) and error.hint is None:
             error.hint = f"continue with: {resume_command(run_dir.path, rank_from_environment())}"
         _write_failure(run_dir, card, error, error.exit_code)

@@ -16,17 +16,38 @@ from torch import nn
 from cvtrain import schema
 from cvtrain.config import RESUME_MAY_CHANGE, TRAINED_GROUPS, Config, masked
 from cvtrain.data.facts import DataFacts
+from cvtrain.data.roles import changes_since, rewritten_since
 from cvtrain.engine.checkpoint import load_newest
-from cvtrain.engine.device import is_out_of_memory
+from cvtrain.engine.device import Compute, is_out_of_memory
+from cvtrain.engine.distributed.team import Team
 from cvtrain.errors import CheckpointError, ConfigError, CvtrainError, DivergedError
+from cvtrain.prepared import PreparedData
 
 
-def check_same_settings(saved: Mapping[str, Any], config: Config) -> None:
-    """Refuses to go on with other settings than the checkpoint was made with, as when config.yaml was edited.
+def check_run(state: Mapping[str, Any], config: Config, prepared: PreparedData, *, roles_path: Path) -> list[str]:
+    """Refuses to go on with other settings or other images than a checkpoint was made with.
+
+    Args:
+        state: The checkpoint.
+        config: Checked settings.
+        prepared: The data as they are now.
+        roles_path: Where the run has noted its files, if it has.
+
+    Returns:
+        Warnings: what may have changed, and cannot be told.
 
     Raises:
         ConfigError: With both values of every setting that differs.
+        CheckpointError: The data or the split has changed.
     """
+    _check_same_settings(state["config"], config)
+    _check_same_data(state["facts"], prepared, roles_path)
+    rewritten = rewritten_since(roles_path, prepared.source)
+    return [rewritten] if rewritten else []
+
+
+def _check_same_settings(saved: Mapping[str, Any], config: Config) -> None:
+    """Settings may differ from those of the checkpoint when config.yaml was edited."""
 
     def defining(settings: Mapping[str, Any]) -> dict[str, Any]:
         kept = {key: masked(settings)[key] for key in ("seed", *TRAINED_GROUPS)}
@@ -42,24 +63,59 @@ def check_same_settings(saved: Mapping[str, Any], config: Config) -> None:
         raise ConfigError(problems, hint="put config.yaml back as it was, or start a new run")
 
 
-def check_same_data(saved: Mapping[str, Any], facts: DataFacts) -> None:
-    """Refuses to go on with other images than before.
-
-    Raises:
-        CheckpointError: The data or the split has changed.
-    """
-    before = DataFacts.from_plain(dict(saved))
+def _check_same_data(saved: Mapping[str, Any], prepared: PreparedData, roles_path: Path) -> None:
+    before, facts = DataFacts.from_plain(dict(saved)), prepared.facts
     if before.class_names != facts.class_names:
         raise CheckpointError(
             f"the data have other classes than the checkpoint: {', '.join(facts.class_names)[:80]}"
             f" instead of {', '.join(before.class_names)[:80]}"
         )
     if (before.fingerprint, before.split_hash) != (facts.fingerprint, facts.split_hash):
-        counts = f"{sum(facts.class_counts)} training images instead of {sum(before.class_counts)}"
+        counts = f"{sum(facts.class_counts)} training images instead of {sum(before.class_counts)} or other content"
+        changes = changes_since(roles_path, prepared.source) or counts
         raise CheckpointError(
-            f"the data have changed since this run was started ({counts} or other content)",
+            f"the data have changed since this run was started: {changes}",
             hint="start a new run, or put the data back",
         )
+
+
+def circumstances(compute: Compute, team: Team | None) -> dict[str, str]:
+    """What the last bits of a result depend on besides settings and data, in words."""
+    found = {"torch": str(torch.__version__), "processes": str(team.size if team else 1)}
+    if compute.device.type == "cuda":
+        found["device"] = torch.cuda.get_device_name(compute.device)
+        found["cuDNN"] = str(torch.backends.cudnn.version())
+    elif compute.device.type == "cpu":
+        found["device"] = f"cpu with {torch.backends.cpu.get_cpu_capability()}"
+        found["threads"] = str(torch.get_num_threads())
+    else:
+        found["device"] = compute.device.type
+    return found
+
+
+def check_machine(state: Mapping[str, Any], config: Config, compute: Compute, team: Team | None) -> list[str]:
+    """Compares what the last bits of a result depend on with what it was when a checkpoint was written.
+
+    Returns:
+        At most one warning.
+
+    Raises:
+        ConfigError: Something differs, and the run promises the same bits.
+    """
+    now = circumstances(compute, team)
+    saved = state.get("circumstances", now)  # which checkpoints of earlier versions lack
+    changed = [name for name in (saved | now) if saved.get(name) != now.get(name)]
+    if not changed:
+        return []
+    words = ", ".join(f"{name} {now.get(name, 'unknown')} instead of {saved.get(name, 'unknown')}" for name in changed)
+    if not config["trainer"]["deterministic"]:
+        return [f"goes on with {words}: its last bits may differ from those of a run without a stop"]
+    hint = "trainer.deterministic=false goes on all the same, with bits that may differ"
+    if changed == ["threads"] and "threads" in saved:
+        hint = f"type OMP_NUM_THREADS={saved['threads']} before the command; {hint}"
+    raise ConfigError(
+        f"trainer.deterministic=true promises the same bits, and this run would go on with {words}", hint=hint
+    )
 
 
 def check_length(config: Config, *, step: int, steps_per_epoch: int) -> None:

@@ -11,8 +11,16 @@ from typing import Any
 
 import torch
 
-from cvtrain.engine.checkpoint import CheckpointFile, Loaded, list_checkpoints, mark_best, prune, save_checkpoint
-from cvtrain.errors import OutputError
+from cvtrain.engine.checkpoint import (
+    CheckpointFile,
+    Loaded,
+    list_checkpoints,
+    load_newest,
+    mark_best,
+    prune,
+    save_checkpoint,
+)
+from cvtrain.errors import CheckpointError, OutputError
 from cvtrain.outputs import RunDir
 
 
@@ -68,21 +76,40 @@ class Safekeeping:
         return not self._failed
 
     def go_on_from(self, checkpoint: Loaded) -> None:
-        """Brings the folder to where a checkpoint is: a process may have died at any moment after writing it.
+        """Brings the folder to where a checkpoint is, and says what in it is not as it was left.
+
+        A process may have died at any moment after writing it, and a disk may have changed anything since.
 
         Raises:
             OutputError: A file cannot be written.
         """
-        state = checkpoint.state
+        state, run_dir = checkpoint.state, self.run_dir
         if state["is_best"]:
-            steps = list_checkpoints(self.run_dir.checkpoint_dir, "step")
+            steps = list_checkpoints(run_dir.checkpoint_dir, "step")
             mark_best(next(file for file in steps if file.path == checkpoint.path))
-        if not self.run_dir.cut_metrics(state["metrics_num_bytes"]):
-            self.warn(f"{self.run_dir.metrics_path} is shorter than it was: rows are missing")
+        elif state["selection"]["best"]:
+            self._look_for_best(state["selection"]["best"]["step"])
+        if not run_dir.cut_metrics(state["metrics_num_bytes"]):
+            self.warn(f"{run_dir.metrics_path} is shorter than it was: rows are missing")
+        elif state.get("metrics_sha256") not in (None, run_dir.metrics_checksum()):
+            self.warn(f"{run_dir.metrics_path} has been changed since it was written: its rows may be wrong")
+        if run_dir.card_path.exists() and not run_dir.read_card():
+            self.warn(f"{run_dir.card_path} was damaged, and is written again")
+
+    def _look_for_best(self, step: int) -> None:
+        """Says at the start, and not at the end, that the best weights are lost; better ones may still come."""
+        try:
+            best = load_newest(self.run_dir.checkpoint_dir, "best")
+            what = None if best and best.state["trainer"]["step"] == step else "is gone"
+        except CheckpointError as error:
+            what = f"cannot be used ({error.message.splitlines()[-1]})"
+        if what:
+            self.warn(f"the best checkpoint, of step {step}, {what}: only a better one can be tested")
 
     def _write(self, state: dict[str, Any], step: int) -> CheckpointFile:
-        folder = self.run_dir.checkpoint_dir
-        return save_checkpoint(folder, state, step=step, sync_first=self.run_dir.sync_metrics)
+        run_dir = self.run_dir
+        state = {**state, "metrics_sha256": run_dir.metrics_checksum()}
+        return save_checkpoint(run_dir.checkpoint_dir, state, step=step, sync_first=run_dir.sync_metrics)
 
 
 def copied(state: Any) -> Any:

@@ -68,6 +68,7 @@ def problems_of(
             is_quoted = isinstance(value, str) and isinstance(default, int | float) and _is_numeral(value)
             problems.append(f"{key}={shown(value)}: {problem}{'; leave out the quotes' if is_quoted else ''}")
     known = [key for key in defaults if not key.endswith("_target_")]
+    problems += _misplaced(settings, defaults)
     for key, value in leaves(settings):
         if key in nodes:
             inside = [k for k in missing if k.startswith(f"{key}.")]
@@ -77,6 +78,32 @@ def problems_of(
         elif not _is_covered(key, defaults):
             problems.append(explain(key, known))
     return problems + _missing(missing) + cross_checks(settings)
+
+
+_NAMES_CODE = ("_target_", "_partial_", "_args_", "_recursive_", "_convert_")
+"""Words by which other programs of Hydra's kind call what a config names."""
+
+
+def _misplaced(settings: Settings, defaults: Collection[str]) -> Iterator[str]:
+    """Keys that stand where they would have no effect: with dots in them, or naming code below a group."""
+    for path, key in _keys(settings):
+        is_open = _is_covered(path.rpartition(".")[0], defaults)  # its keys are free, as those of model.kwargs
+        if key in _NAMES_CODE and is_open:
+            yield f"{path}: code is named by GROUP._target_ alone, and never deeper"
+        elif "." in key and not is_open:
+            nested = key.replace(".", ": {") + ": ..." + "}" * key.count(".")
+            yield f"unknown key '{key}': in a file dots do not part keys; write {shown(nested)}"
+
+
+def _keys(node: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Every `(dotted key, key)` of nested containers."""
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            yield f"{prefix}{key}", str(key)
+            yield from _keys(value, f"{prefix}{key}.")
+    elif isinstance(node, list | tuple):
+        for i, value in enumerate(node):
+            yield from _keys(value, f"{prefix}{i}.")
 
 
 def _is_numeral(word: str) -> bool:
@@ -203,3 +230,36 @@ def idle_settings(settings: Settings, typed: Collection[str]) -> list[str]:
     if "augment.crop_fill" in typed and augment.get("crop_padding") == 0:
         problems.append("augment.crop_fill has no effect without augment.crop_padding")
     return problems
+
+
+# ------------------------------------------------------------------------------------------ right, and hardly meant
+
+_HARDLY_MEANT: dict[str, tuple[float, float, str]] = {
+    "optimizer.lr": (1e-9, 10, "steps of such a length teach nothing"),
+    "optimizer.adamw_lr": (1e-9, 10, "steps of such a length teach nothing"),
+    "optimizer.weight_decay": (0, 1, "it pulls weights to zero faster than gradients can move them"),
+    "trainer.epochs": (0, 100_000, "the run would hardly end"),
+    "trainer.steps": (0, 100_000_000, "the run would hardly end"),
+    "trainer.batch_size": (0, 2**16, "few data sets have so many images for one step"),
+    "trainer.eval_batch_size": (0, 2**16, "so many images hardly fit into memory at once"),
+    "trainer.grad_clip": (1e-6, math.inf, "it leaves next to nothing of a gradient"),
+    "data.image_size": (4, 2048, "images of such a size show nothing, or fill the memory"),
+    "data.val_fraction": (0, 0.9, "little is left to train on"),
+    "model.dropout": (0, 0.95, "little is left to learn from"),
+    "loss.label_smoothing": (0, 0.9, "labels tell next to nothing then"),
+    "trainer.checkpoint.every_minutes": (0, 10_080, "a run that is killed loses more than a week"),
+}
+"""What is usual, from and to, and what is odd about the rest. These are no limits: the run goes on."""
+
+
+def oddities(settings: Settings) -> list[str]:
+    """A line for every value that is right and hardly meant."""
+    found = []
+    for key, (low, high, reason) in _HARDLY_MEANT.items():
+        value = look_up(settings, key)[1]
+        if is_number(value) and not low <= value <= high:
+            found.append(f"{key}={shown(value)}: {reason}")
+    size, cutout = (look_up(settings, key)[1] for key in ("data.image_size", "augment.cutout"))
+    if is_number(size) and is_number(cutout) and cutout >= 2 * size:
+        found.append(f"augment.cutout={cutout}: covers whole images of {size} px")
+    return found

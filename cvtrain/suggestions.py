@@ -70,10 +70,17 @@ def unresolved(key: str, written: Any, error: BaseException) -> str:
     if written == "???":
         return f"{key}: is needed; type {key}=VALUE"
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    if match := re.search(r"Environment variable '([^']+)' not found", reason):
+    if match := re.search(r"\$\{oc\.env:.*", reason):
+        reason = match[0].rstrip("'")
+    elif match := re.search(r"Environment variable '([^']+)' not found", reason):
         reason = f"the environment variable {match[1]} is not set"
     elif match := re.search(r"Interpolation key '([^']+)' not found", reason):
         reason = f"there is no key {match[1]}"
     elif isinstance(error, RecursionError) or reason.startswith("Recursive"):
         reason = "it refers to itself"
     return f"{key}={written}: {reason}"
+
+
+def no_environment(name: str) -> str:
+    """The sentence for a variable of the environment that a config may not read."""
+    return f'${{oc.env:{name}}} is not for configs; type KEY="${name}", or name the variable CVTRAIN_...'

@@ -92,16 +92,10 @@ def resolve(group: str, target: Any, *, plugins: Sequence[str] = ()) -> Callable
     Raises:
         ConfigError: The name is not allowed, does not exist, or is of another kind.
     """
+    check_name(group, target, plugins=plugins)
     kind, setting = KINDS[group], f"{group}._target_={target}"
-    if not isinstance(target, str) or not all(part.isidentifier() for part in target.split(".")):
-        raise ConfigError(f"{setting}: not a dotted name")
-    if any(part.startswith("_") for part in target.split(".")):
-        raise ConfigError(f"{setting}: names that begin with _ are private")
-    module_name, _, name = target.rpartition(".")
     allowed = (*kind.packages, *plugins)
-    if not _lies_in(module_name, allowed):
-        hint = "allow a package of your own on the command line: plugins=[my_package]"
-        raise ConfigError(f"{setting}: only {', '.join(allowed)} may be named here", hint=hint)
+    module_name, _, name = target.rpartition(".")
     found = _find(module_name, name, setting)
     # A module also holds what it imports (`os`, `torch.load`): only what is defined in an allowed package counts.
     home = getattr(found, "__module__", None) or ""
@@ -110,6 +104,38 @@ def resolve(group: str, target: Any, *, plugins: Sequence[str] = ()) -> Callable
     if not _makes(found, _import(kind.makes), trusted=_lies_in(home, plugins)):
         raise ConfigError(f"{setting}: does not make a {kind.makes}")
     return found
+
+
+def check_name(group: str, target: Any, *, plugins: Sequence[str] = ()) -> None:
+    """Refuses what need not even be imported to be refused.
+
+    Raises:
+        ConfigError: It is no dotted name, or one of a package that may not be named.
+    """
+    setting = f"{group}._target_={target}"
+    if not isinstance(target, str) or not all(part.isidentifier() for part in target.split(".")):
+        raise ConfigError(f"{setting[:100]}: not a dotted name")
+    if any(part.startswith("_") for part in target.split(".")):
+        raise ConfigError(f"{setting}: names that begin with _ are private")
+    allowed = (*KINDS[group].packages, *plugins)
+    if not _lies_in(target.rpartition(".")[0], allowed):
+        hint = "allow a package of your own on the command line: plugins=[my_package]"
+        raise ConfigError(f"{setting}: only {', '.join(allowed)} may be named here", hint=hint)
+
+
+def name_problems(settings: Mapping[str, Any]) -> list[str]:
+    """What is wrong with the names of all groups, found without importing any of them."""
+    plugins, problems = settings.get("plugins"), []
+    allowed = [p for p in plugins if isinstance(p, str)] if isinstance(plugins, list) else []
+    for group in KINDS:
+        node = settings.get(group)
+        if not isinstance(node, Mapping):
+            continue
+        try:
+            check_name(group, node.get("_target_"), plugins=allowed)
+        except ConfigError as error:
+            problems += error.lines()
+    return list(dict.fromkeys(problems))  # the hint once
 
 
 def _find(module_name: str, name: str, setting: str) -> Any:

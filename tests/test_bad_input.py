@@ -134,7 +134,7 @@ CLASHES = {
     "model=torchvision model.weights=FOO": "model.weights=FOO is unknown for resnet18",
     "model=torchvision model.kwargs.foo=3": "unexpected keyword argument 'foo'",
     "optimizer=muon model=linear": "optimizer Muon refuses its options",
-    "optimizer._target_=torch.optim.Adam": "optimizer.momentum: torch.optim.Adam has no such option",
+    "optimizer._target_=torch.optim.Adam": "optimizer.momentum (the default of optimizer=nesterov): torch.optim",
     "data=digits loss=bce": "loss=bce has one output for 2 classes; the training images have 10 classes",
     "data=image_folder": "data.root is needed: data.root=FOLDER, which holds train/<class>/",
     "data=image_csv": "data.root is needed: data.root=FOLDER, which holds images and labels.csv",
@@ -209,57 +209,160 @@ def test_more_mistakes_than_lines_are_counted(command):
 # ------------------------------------------------------------------------------------------------- files of the user
 
 
-@pytest.mark.parametrize(
-    ("path", "text", "words", "message"),
-    [
-        ("experiment/mine.yaml", "# @package _global_\ntrainer:\n  epoch: 3\n", "experiment=mine", "trainer.epochs?"),
-        ("experiment/mine.yaml", "# @package _global_\nsead: 3\n", "experiment=mine", "did you mean seed?"),
-        (
-            "experiment/mine.yaml",
-            "# @package _global_\ndefaults: [override /model: vgg61]\n",
-            "experiment=mine",
-            "unknown option model=vgg61: did you mean model=vgg19?",
-        ),
-        (
-            "experiment/mine.yaml",
-            "# @package _global_\ndefaults: [override /modle: vgg16]\n",
-            "experiment=mine",
-            "in experiment/mine: Could not override 'modle'",
-        ),
-        ("experiment/mine.yaml", "# @package _global_\nplugins: [mine]\n", "experiment=mine", "stands in a file"),
-        (
-            "experiment/mine.yaml",
-            "# @package _global_\ntask: evaluate\n",
-            "experiment=mine",
-            "is not train, the option",
-        ),
-        (
-            "trainer/mine.yaml",
-            "defaults: [default, _self_]\nepoch: 3\n",
-            "trainer=mine",
-            "did you mean trainer.epochs?",
-        ),
-        ("trainer/mine.yaml", "defaults: [default, _self_]\nepochs: x\n", "trainer=mine", "trainer.epochs=x: must be"),
-        ("trainer/mine.yaml", "epochs: 3\n", "trainer=mine", "keys are missing"),
-        ("trainer/mine.yaml", "epochs: [3\n", "trainer=mine", "cannot be composed"),
-        ("trainer/mine.yaml", "- 3\n", "trainer=mine", "trainer=[3]: is no value but a group of keys: epochs"),
-        ("model/mine.yaml", "defaults: [mlp, _self_]\nhiden: [3]\n", "model=mine", "did you mean model.hidden?"),
-        ("model/mine.yaml", "defaults: [mpl]\n", "model=mine", "in model/mine: unknown option model=mpl"),
-        ("model/mine.yaml", "_target_: ???\n", "model=mine", "model._target_: is needed"),
-        ("model/mine.yaml", "hidden: [3]\n", "model=mine", "model._target_=None: not a dotted name"),
-        ("optimizer/mine.yaml", "_target_: os.system\n", "optimizer=mine", "optimizer._target_=os.system: only"),
-        ("mine.yaml", "defaults: [config, _self_]\nsead: 3\n", "--config-name mine", "did you mean seed?"),
-        ("mine.yaml", "seed: 3\n", "--config-name mine", "defaults: [config, _self_]"),
-        ("mine.yaml", "defaults: [config, _self_]\n", "--config-name mien", "did you mean --config-name mine?"),
-    ],
-)
-def test_mistakes_in_files_of_the_user_are_explained(path, text, words, message, command):
+GLOBAL = "# @package _global_\n"
+MINE = "own/experiment/mine.yaml"
+
+BAD_EXPERIMENTS = {
+    "trainer:\n  epoch: 3\n": f"unknown key trainer.epoch ({MINE}, line 3): did you mean trainer.epochs?",
+    "sead: 3\n": f"unknown key sead ({MINE}, line 2): did you mean seed?",
+    "trainer.epochs: 3\n": f"unknown key 'trainer.epochs' ({MINE}, line 2): in a file dots do not part keys",
+    "trainer:\n  early_stopping.patience: 3\n": "write early_stopping: {patience: ...}",
+    "trainer:\n  epochs: -1\n": f"trainer.epochs=-1 ({MINE}, line 3): must be a whole number",
+    "trainer:\n  epochs: '3'\n": "must be a whole number from 1 to 999999999 or null; leave out the quotes",
+    "trainer:\n  epochs: 3  epochs\n": f"trainer.epochs=3  epochs ({MINE}, line 3): must be a whole number",
+    "optimizer:\n  lr: 1,5\n": f"optimizer.lr=1,5 ({MINE}, line 3): must be a number > 0",
+    "optimizer:\n  lr: .nan\n": f"optimizer.lr=nan ({MINE}, line 3): must be a number > 0",
+    "trainer:\n  channels_last: no\n  compile: 1\n": f"trainer.compile=1 ({MINE}, line 4): must be true or false",
+    "seed: 2026-01-01\n": f"seed=2026-01-01 ({MINE}, line 2): must be a whole number",
+    "name: a/b\n": f"name=a/b ({MINE}, line 2): must be a word of letters",
+    "model: 3\n": f"model=3 ({MINE}, line 2): is no value but a group of keys",
+    "model:\n": f"model=null ({MINE}, line 2): is no value but a group of keys",
+    "trainer: [3]\n": "in experiment/mine: a list stands where keys belong, or keys where a list does",
+    "trainer: ${data}\n": f"unknown key trainer._target_ ({MINE}, line 2)",
+    "trainer:\n\tepochs: 3\n": f"{MINE}, line 3, column 1: is no YAML",
+    "trainer:\n \tepochs: 3\n": "; indent with spaces, not with tabs",
+    "trainer:\n  epochs: [3\n": f"{MINE}, line 4, column 1: is no YAML",
+    "trainer:\n  epochs: 3\n   batch_size: 4\n": f"{MINE}, line 4, column ",
+    "trainer:\n  epochs: 3\nseed: 1\ntrainer:\n  ema: 0.9\n": f"{MINE}, line 5, column 1: trainer stands there twice",
+    "seed: 'x\n": f"{MINE}, line 3, column 1: is no YAML",
+    "seed: *nothing\n": f"{MINE}, line 2, column 7: *nothing is no anchor above",
+    "seed: 1\n---\nseed: 2\n": f"{MINE}, line 3, column 1: a config is one document",
+    "- seed: 3\n": f"{MINE}, line 2, column 1: a config is made of KEY: VALUE lines, and is no list",
+    "seed 3\n": f"{MINE}, line 2, column 1: a config is made of KEY: VALUE lines",
+    "? [a, b]\n: 3\n": f"{MINE}, line 2, column 3: a key is a word",
+    "null: 3\n": f"{MINE}: Incompatible key type 'NoneType'",
+    "seed: !!set {a}\n": f"{MINE}: seed: Value 'set' is not a supported primitive type",
+    "seed: ${nothing.at.all}\n": "seed=${nothing.at.all}: there is no key nothing.at.all",
+    "seed: ${trainer.steps}\ntrainer: {steps: '${seed}'}\n": f"it refers to itself ({MINE}, line 2)",
+    "seed: ${oc.env:CVTRAIN_UNSET}\n": f"the environment variable CVTRAIN_UNSET is not set ({MINE}, line 2)",
+    "seed: ${seed\n": f"{MINE}: seed: no viable alternative",
+    "defaults: 3\n": "Invalid defaults list in 'experiment/mine', defaults must be a list",
+    "defaults: [mine]\n": "files of yours name each other in a circle",
+    "defaults: [override /model: vgg61]\n": "unknown option model=vgg61: did you mean model=vgg19?",
+    "defaults: [override /modle: vgg16]\n": "in experiment/mine: Could not override 'modle'",
+    "defaults: [{model: vgg16}]\n": "an option of another group is chosen by: - override /model: vgg16",
+    "plugins: [mine]\n": f"code is allowed on the command line only ({MINE}, line 2)",
+    "resume: x\n": f"resume=x stands in a file: a run is continued by typing it ({MINE}, line 2)",
+    "task: evaluate\n": f"task ({MINE}, line 2): evaluate in a file is not train, the option chosen",
+    "hydra: {run: {dir: x}}\n": f"hydra.run.dir ({MINE}, line 2) stands in a file",
+    "augment: {mixup: 1, cutmix: 1}\n": f"both on: choose one (augment.mixup: {MINE}, line 2; augment.cutmix: {MINE}",
+    "trainer: {epochs: 2, steps: 3}\n": f"are both set: choose one (trainer.epochs: {MINE}, line 2",
+    "trainer:\n  accumulate: 999\n": f"trainer.accumulate=999 ({MINE}, line 3): cannot part a batch of 128",
+    "data: {num_classes: 8}\n": f"unknown key data.num_classes ({MINE}, line 2): data=digits has none",
+    "optimizer: {_target_: torch.optim.Adam}\n": "optimizer.momentum (the default of optimizer=nesterov): torch.optim",
+}
+
+
+@pytest.mark.parametrize("text", BAD_EXPERIMENTS)
+def test_mistakes_in_an_experiment_are_explained_with_their_line(text, command):
+    write_own("experiment/mine.yaml", GLOBAL + text)
+    result = command("--config-dir", "own", "experiment=mine")
+    assert_refused(result, 2, BAD_EXPERIMENTS[text])
+    assert [path.name for path in Path.cwd().iterdir()] == ["own"]
+
+
+def write_own(path: str, text: str | bytes) -> None:
     file = Path("own") / path
     file.parent.mkdir(parents=True)
-    file.write_text(text)
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+
+
+BAD_FILES = [
+    ("experiment/mine.yaml", "seed: 3\n", "experiment=mine", "its first line has to be: # @package _global_"),
+    ("experiment/mine.yaml", "", "experiment=mine", "its first line has to be: # @package _global_"),
+    ("experiment/mine.yaml", "# @package a b\n", "experiment=mine", "Too many components in '@package a b'"),
+    ("experiment/mine.yaml", b"# @package _global_\nname: caf\xe9\n", "experiment=mine", "line 2: is not UTF-8"),
+    ("experiment/mine.yaml", "seed: 3\n".encode("utf-16"), "experiment=mine", "line 1: is not UTF-8 text"),
+    ("experiment/mine.yaml", b"seed: \x00\n", "experiment=mine", "own/experiment/mine.yaml"),
+    ("experiment/mine.yaml/x", "", "experiment=mine", "unknown option experiment=mine"),
+    ("experiment", "", "experiment=mine", "unknown option experiment=mine"),
+    ("trainer/mine.yaml", "defaults: [default, _self_]\nepoch: 3\n", "trainer=mine", "did you mean trainer.epochs?"),
+    (
+        "trainer/mine.yaml",
+        "defaults: [default, _self_]\nepochs: x\n",
+        "trainer=mine",
+        "trainer.epochs=x (own/trainer/mine.yaml, line 2): must be",
+    ),
+    ("trainer/mine.yaml", "epochs: 3\n", "trainer=mine", "keys are missing"),
+    ("trainer/mine.yaml", "", "trainer=mine", "trainer={}: is no value but a group of keys: epochs"),
+    ("model/mine.yaml", "defaults: [mlp, _self_]\nhiden: [3]\n", "model=mine", "did you mean model.hidden?"),
+    ("model/mine.yaml", "defaults: [mpl]\n", "model=mine", "in model/mine: unknown option model=mpl"),
+    ("model/mine.yaml", "_target_: ???\n", "model=mine", "model._target_ (own/model/mine.yaml, line 1): is needed"),
+    ("model/mine.yaml", "hidden: [3]\n", "model=mine", "model._target_=None: not a dotted name"),
+    (
+        "optimizer/mine.yaml",
+        "_target_: os.system\n",
+        "optimizer=mine",
+        "optimizer._target_=os.system (own/optimizer/mine.yaml, line 1): only",
+    ),
+    ("mine.yaml", "defaults: [config, _self_]\nsead: 3\n", "--config-name mine", "did you mean seed?"),
+    ("mine.yaml", "seed: 3\n", "--config-name mine", "defaults: [config, _self_]"),
+    ("mine.yaml", "", "--config-name mine", "defaults: [config, _self_]"),
+    ("mine.yaml", "defaults: [config, _self_]\n", "--config-name mien", "did you mean --config-name mine?"),
+    ("mine.yaml", "defaults: [config, _self_]\n", "--config-name ../own/mine", "is no name; --config-dir DIR names"),
+    ("mine.yaml", "defaults: [confg]\n", "--config-name mine", "Could not load 'confg'"),
+]
+
+
+@pytest.mark.parametrize(("path", "text", "words", "message"), BAD_FILES)
+def test_mistakes_in_files_of_the_user_are_explained(path, text, words, message, command):
+    write_own(path, text)
     result = command("--config-dir", "own", *words.split(" "))
     assert_refused(result, 2, message)
     assert not Path("outputs").exists()
+
+
+def test_mark_of_windows_editors_hides_no_header(command):
+    write_own("experiment/mine.yaml", b"\xef\xbb\xbf# @package _global_\r\nseed: 7\r\n")
+    result = command("--config-dir", "own", "experiment=mine", "--cfg", "job")
+    assert result.code == 0, result.errors
+    assert "\nseed: 7\n" in result.out
+
+
+def test_file_that_is_much_too_large_is_not_read(command):
+    write_own("experiment/mine.yaml", GLOBAL)
+    with open("own/experiment/mine.yaml", "r+b") as file:
+        file.truncate(50_000_000)
+    assert_refused(command("--config-dir", "own", "experiment=mine"), 2, f"{MINE} is larger than 100 kB")
+
+
+def test_file_that_cannot_be_read_is_told_of(command):
+    import os
+
+    write_own("experiment/mine.yaml", GLOBAL)
+    os.chmod("own/experiment/mine.yaml", 0)
+    if os.access("own/experiment/mine.yaml", os.R_OK):
+        pytest.skip("this user may read every file")
+    assert_refused(command("--config-dir", "own", "experiment=mine"), 2, f"{MINE} cannot be read: Permission denied")
+
+
+def test_problems_say_where_a_value_stands_and_show_typed_ones_as_typed(command):
+    """Files, experiments and defaults of several kinds, in one command."""
+    write_own("experiment/mine.yaml", f"{GLOBAL}defaults: [/experiment/spiral]\ntrainer:\n  ema: 2\n")
+    result = command("--config-dir", "own", "experiment=mine", "optimizer.lr=-1", "trainer.early_stopping.patience=2")
+    assert result.errors == [
+        "error: trainer.ema=2 (own/experiment/mine.yaml, line 4): must be a number from 0 to less than 1 or null",
+        "  optimizer.lr=-1: must be a number > 0",
+        "  trainer.early_stopping.patience needs validation images: data.val_fraction is 0"
+        " (data.val_fraction: experiment=spiral)",
+    ]
+
+
+def test_values_that_are_hardly_meant_are_warned_of_and_run(command):
+    result = command("experiment=smoke", "model=linear", "trainer.checkpoint.every_minutes=99999")
+    assert result.code == 0, result.errors
+    assert result.out.count("warning: ") == 1
+    assert "warning: trainer.checkpoint.every_minutes=99999: a run that is killed loses more than a week" in result.out
 
 
 # ------------------------------------------------------------------------------------------------- data and outputs

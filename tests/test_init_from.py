@@ -309,7 +309,7 @@ def test_sources_that_cannot_be_read_are_named(source, command, tmp_path):
         "nowhere": "model.init_from=nowhere: there is no such file or folder",
         "empty": "model.init_from=empty: the folder holds no checkpoint",
         "text.ckpt": "text.ckpt is not a checkpoint of cvtrain",
-        "part.ckpt": "part.ckpt is not a checkpoint of cvtrain: it lacks 'average'",
+        "part.ckpt": "part.ckpt is not a checkpoint of cvtrain: it lacks 'config'",
         "damaged": "checksum",
     }.items():
         result = command(*DATA, *NET, *BRIEF, f"model.init_from={name}")

@@ -12,14 +12,39 @@ LEAVES = {"data", "models", "engine", "losses", "optimizers", "muon", "scheduler
 
 RANKS = [
     {"errors"},
-    {"rules", "suggestions", "plain_text", "seeding", "signals", "arguments", "help", "job_estimate", "job_rows"},
+    {
+        "rules",
+        "suggestions",
+        "config_file",
+        "hydra_settings",
+        "plain_text",
+        "seeding",
+        "signals",
+        "folders",
+        "arguments",
+        "help",
+        "job_estimate",
+        "job_rows",
+    },
     {"ruleset"},
     {"schema"},
     LEAVES,
     {"config", "launch", "last_words", "prepared", "targets", "outputs", "report", "results", "sweeps"},
     {"console", "job_lines", "place", "record", "ending", "safekeeping", "finding"},
     {"build", "resume", "together", "workers", "isolation"},
-    {"check", "watch", "step_log", "parts", "fit", "classifier", "init_from", "sample_size"},
+    {
+        "check",
+        "rehearsal",
+        "watch",
+        "step_log",
+        "parts",
+        "fit",
+        "classifier",
+        "init_from",
+        "saved_model",
+        "sample_size",
+    },
+    {"origins", "user_configs"},
     {"comparison_lines", "drawings", "inheritance", "composer", "tasks"},
     {"compose"},
     {"jobs"},
@@ -30,7 +55,7 @@ RANKS = [
 ]
 """Each may import those above it, and what stands beside it where that makes no circle."""
 
-KNOW_HYDRA = {"composer", "compose", "multirun", "jobs.grid", "jobs.job"}
+KNOW_HYDRA = {"composer", "compose", "user_configs", "multirun", "jobs.grid", "jobs.job"}
 MAY_PRINT = {"console", "job_lines", "cli"}
 MAX_MODULE_LINES, MAX_FUNCTION_LINES = 320, 60
 

@@ -69,7 +69,7 @@ def take_one_step(words: list[str]) -> tuple[Step, Evaluation]:
         frozen=frozen,
     )
     step, evaluation = trainer.run()
-    trainer.check_finite_weights()
+    trainer.check_finite()
     moved = [not torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True)]
     assert any(moved)
     return step, evaluation

@@ -4,6 +4,7 @@ import io
 import json
 import math
 import os
+import random
 import re
 import signal
 import subprocess
@@ -45,6 +46,19 @@ def fail(number):
     return call
 
 
+def a_part_then_full():
+    """A disk that takes five bytes more."""
+    calls, real = [], os.write
+
+    def write(descriptor, data):
+        calls.append(len(data))
+        if len(calls) > 1:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(descriptor, bytes(data[:5]))
+
+    return write
+
+
 # ------------------------------------------------------------------------------------------------ folders
 
 
@@ -81,6 +95,39 @@ def test_folder_that_cannot_be_made_is_told_with_what_to_type(kind, tmp_path):
         RunDir.create(parent)
     assert raised.value.exit_code == 4
     assert "output_dir=FOLDER" in raised.value.hint
+
+
+@pytest.mark.parametrize("call", ["open", "fsync", "mkdir"])
+def test_folder_that_could_not_be_made_whole_is_not_left(call, tmp_path, monkeypatch):
+    real, calls = getattr(os, call), []
+
+    def fail_once(*args, **kwargs):
+        calls.append(args)
+        if str(args[0]).endswith("checkpoints") if call == "mkdir" else len(calls) == 1:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, fail_once)
+        with pytest.raises(OutputError, match="No space left on device"):
+            RunDir.create(tmp_path / "a" / "b")
+    assert calls
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_folder_on_a_share_that_syncs_no_folders_can_be_used(tmp_path, monkeypatch):
+    real = os.fsync
+
+    def only_files(descriptor):
+        if Path(f"/proc/self/fd/{descriptor}").is_dir():
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", only_files)
+    run_dir = RunDir.create(tmp_path)
+    run_dir.write_card({"status": "done"})
+    assert run_dir.read_card() == {"status": "done"}
+    run_dir.close()
 
 
 def test_folder_without_a_run_cannot_be_reopened(tmp_path):
@@ -160,14 +207,39 @@ def test_card_is_strict_json_whatever_it_holds(run_dir):
     run_dir.write_card({"loss": math.nan, "list": [math.inf, {"x": -math.inf}], "tuple": (1, 2), 3: "ü", "big": 1e300})
     text = run_dir.card_path.read_text(encoding="utf-8")
     card = json.loads(text, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
+    assert re.fullmatch("[0-9a-f]{16}", card.pop("checksum"))
     assert card == {"loss": None, "list": [None, {"x": None}], "tuple": [1, 2], "3": "ü", "big": 1e300}
     assert run_dir.read_card() == card
+    run_dir.write_card(run_dir.read_card() | {"more": 1})
+    assert run_dir.read_card() == card | {"more": 1}
 
 
-def test_card_that_is_missing_or_torn_is_empty(run_dir):
+@pytest.mark.parametrize("content", [b'{"status": "runn', b"", b"[]", b"5", b"\xff\xfe", b"[" * 100_000])
+def test_card_that_is_missing_or_no_card_is_empty(content, run_dir):
     assert run_dir.read_card() == {}
-    run_dir.card_path.write_text('{"status": "runn')
+    run_dir.card_path.write_bytes(content)
     assert run_dir.read_card() == {}
+
+
+def test_card_that_a_disk_has_changed_is_never_taken_for_what_was_written(run_dir):
+    written = {"status": "done", "test": {"accuracy": 0.8732, "num_images": 360}, "class_names": ["cat", "dög"]}
+    run_dir.write_card(written)
+    content, rng, num_refused = run_dir.card_path.read_bytes(), random.Random(0), 0
+    for _ in range(300):
+        changed = bytearray(content)
+        changed[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
+        run_dir.card_path.write_bytes(changed)
+        found = run_dir.read_card()
+        refused = found == {}
+        is_the_same = {key: found.get(key) for key in written} == written  # it hit the layout, or the checksum's name
+        assert refused or is_the_same, changed
+        num_refused += refused
+    assert num_refused > 240
+
+
+def test_card_without_a_checksum_is_of_an_older_version(run_dir):
+    run_dir.card_path.write_text('{"status": "done"}')
+    assert run_dir.read_card() == {"status": "done"}
 
 
 def test_log_that_cannot_be_written_stops_nothing(run_dir):
@@ -223,13 +295,66 @@ def test_rows_that_cannot_be_written_are_kept_and_written_later(run_dir, monkeyp
 def test_half_a_row_is_taken_back(run_dir, monkeypatch):
     run_dir.append_metrics(EVALUATION)
     before = run_dir.metrics_path.read_bytes()
-    real = os.write
     with monkeypatch.context() as patch:
-        patch.setattr(os, "write", lambda descriptor, data: real(descriptor, data[:5]))
+        patch.setattr(os, "write", a_part_then_full())
         run_dir.append_metrics(EVALUATION)
         assert run_dir.metrics_path.read_bytes() == before
     run_dir.append_metrics(EVALUATION)
     assert len(rows(run_dir)) == 4
+
+
+def test_half_a_row_that_could_not_be_taken_back_is_no_row(run_dir, monkeypatch):
+    run_dir.append_metrics(EVALUATION)
+    length = run_dir.metrics_num_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", a_part_then_full())
+        patch.setattr(os, "ftruncate", fail(errno.EIO))
+        run_dir.append_metrics(EVALUATION)
+    assert run_dir.metrics_path.stat().st_size == length + 5
+    assert run_dir.metrics_num_bytes() == 2 * length - len(",".join(METRICS_HEADER)) - 1
+    run_dir.append_metrics(EVALUATION)
+    assert rows(run_dir)[1:] == [rows(run_dir)[1]] * 3
+    assert run_dir.metrics_num_bytes() == run_dir.metrics_path.stat().st_size
+
+
+def test_disk_that_takes_a_little_at_a_time_gets_whole_rows(run_dir, monkeypatch):
+    real = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: real(descriptor, bytes(data[:5])))
+    run_dir.append_metrics(EVALUATION)
+    run_dir.sync_metrics()
+    assert len(rows(run_dir)) == 2
+
+
+def test_metrics_that_cannot_be_looked_at_for_a_while_are_as_long_as_they_were(run_dir, monkeypatch):
+    run_dir.append_metrics(EVALUATION)
+    length = run_dir.metrics_num_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "stat", fail(errno.EIO))
+        assert run_dir.metrics_num_bytes() == length
+    run_dir.append_metrics(EVALUATION)
+    assert len(rows(run_dir)) == 3
+
+
+@pytest.mark.parametrize("call", ["open", "fsync"])
+def test_metrics_that_cannot_be_synced_are_told(call, run_dir, monkeypatch):
+    run_dir.append_metrics(EVALUATION)
+    monkeypatch.setattr(os, call, fail(errno.EIO))
+    with pytest.raises(OutputError, match=r"metrics.csv could not be written: Input/output error"):
+        run_dir.sync_metrics()
+
+
+def test_checksum_of_the_metrics_is_of_all_rows_also_unwritten_ones(run_dir, monkeypatch):
+    run_dir.append_metrics(EVALUATION)
+    before = run_dir.metrics_checksum()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", fail(errno.ENOSPC))
+        run_dir.append_metrics(EVALUATION)
+        unwritten = run_dir.metrics_checksum()
+    run_dir.sync_metrics()
+    assert run_dir.metrics_checksum() == unwritten != before
+    run_dir.metrics_path.unlink()
+    run_dir.metrics_path.mkdir()
+    assert run_dir.metrics_checksum() is None
 
 
 def test_rows_after_a_checkpoint_are_cut_and_missing_ones_are_told(run_dir):

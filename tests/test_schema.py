@@ -146,3 +146,29 @@ def test_values_are_shown_as_they_are_typed():
 def test_every_group_has_options():
     for group in GROUPS:
         assert options_of(group, config_dir())
+
+
+@pytest.mark.parametrize(
+    ("settings", "key"),
+    [
+        ({"optimizer": {"lr": 100}}, "optimizer.lr=100"),
+        ({"trainer": {"epochs": 10**8}}, "trainer.epochs=100000000"),
+        ({"trainer": {"batch_size": 2**20}}, "trainer.batch_size=1048576"),
+        ({"data": {"image_size": 1}}, "data.image_size=1"),
+        ({"data": {"image_size": 8}, "augment": {"cutout": 16}}, "augment.cutout=16"),
+    ],
+)
+def test_values_that_are_hardly_meant_are_named_once(settings, key):
+    (line,) = schema.oddities(settings)
+    assert line.startswith(f"{key}: ")
+
+
+def test_defaults_are_meant():
+    assert [line for _, key, default in SETTINGS for line in schema.oddities(nested(key, default))] == []
+    assert schema.oddities({"optimizer": None, "trainer": {"epochs": "x"}}) == []
+
+
+def nested(key, value):
+    for name in reversed(key.split(".")):
+        value = {name: value}
+    return value

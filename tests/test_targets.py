@@ -222,7 +222,8 @@ def test_model_loss_and_data_of_a_user_train(my_package, command):
 def test_package_of_a_user_that_is_not_named_is_not_imported(my_package, command):
     result = command(*OWN)
     assert result.code == 2
-    assert f"model._target_={my_package}.net: only cvtrain.models may be named here" in "\n".join(result.errors)
+    told = f"model._target_={my_package}.net (own/model/mine.yaml, line 1): only cvtrain.models may be named here"
+    assert told in "\n".join(result.errors)
     assert my_package not in sys.modules
     assert not Path("outputs").exists()
 

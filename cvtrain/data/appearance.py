@@ -37,6 +37,8 @@ _WORDS = {
 
 _CONTRAST = list(_WORDS).index("contrast")
 _NUM_GREY_FIGURES = 7
+NUM_FIGURES = (_NUM_GREY_FIGURES, len(_WORDS))
+"""Of a picture in grey, and in colour."""
 _MAX_SIDE = 64  # of larger pictures every n-th pixel is looked at
 _MIN_SIDE = 8
 _GREY_BELOW = 1.0  # mean difference of a pixel's channels; a saved grey photograph has a little

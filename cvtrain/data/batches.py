@@ -5,19 +5,17 @@ Knows nothing of augmentation or models. Both ways yield the same batches: the n
 
 from __future__ import annotations
 
-import os
-import signal
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from cvtrain.data.images import ImageSet, ImageStore, MemoryImages
-from cvtrain.errors import DataError
-from cvtrain.seeding import permutation
+from cvtrain.data.reading_processes import FEWER, deaths_explained, start_process, started
+from cvtrain.errors import CvtrainError, DataError, MemoryLimitError
+from cvtrain.seeding import derive_seed, permutation, seed_generators
 
 
 @dataclass(frozen=True)
@@ -98,22 +96,24 @@ class Batches:
         """
         order = self.indices[permutation(len(self.indices), self.seed, "order", epoch)]
         chunks = [order[low:high] for low, high in self.bounds[start:]]
-        return self._batches(chunks if chosen is None else [chunk[chosen(len(chunk))] for chunk in chunks])
+        chunks = chunks if chosen is None else [chunk[chosen(len(chunk))] for chunk in chunks]
+        return self._batches(chunks, [derive_seed(self.seed, "read", epoch, n) for n in range(start, len(self))])
 
     def in_order(self) -> Iterator[Batch]:
         """Every image once, in the order of the indices."""
-        return self._batches([self.indices[low:high] for low, high in self.bounds])
+        chunks = [self.indices[low:high] for low, high in self.bounds]
+        return self._batches(chunks, [derive_seed(self.seed, "read", n) for n in range(len(self))])
 
-    def _batches(self, chunks: list[Tensor]) -> Iterator[Batch]:
-        for chunk, images in zip(chunks, self._reader.read_all(chunks), strict=True):
+    def _batches(self, chunks: list[Tensor], seeds: list[int]) -> Iterator[Batch]:
+        for chunk, images in zip(chunks, self._reader.read_all(chunks, seeds), strict=True):
             labels = self.labels[chunk].to(self.device, non_blocking=True)
             indices = chunk.to(self.device, non_blocking=True)
             yield Batch(images.to(self.device, non_blocking=True), labels, indices)
 
 
 class _Reader:
-    def read_all(self, chunks: list[Tensor]) -> Iterator[Tensor]:
-        """The images `(B, C, H, W)` of each chunk of indices."""
+    def read_all(self, chunks: list[Tensor], seeds: list[int]) -> Iterator[Tensor]:
+        """The images `(B, C, H, W)` of each chunk of indices; a reader of the user's may draw, from these seeds."""
         raise AssertionError("a reader reads")
 
 
@@ -124,7 +124,7 @@ class _MemoryReader(_Reader):
             self.device = device  # small data sets live on the GPU: no transfer in the loop
         self.images = MemoryImages(images.pixels.to(self.device))
 
-    def read_all(self, chunks: list[Tensor]) -> Iterator[Tensor]:
+    def read_all(self, chunks: list[Tensor], _seeds: list[int]) -> Iterator[Tensor]:
         return (self.images.read(chunk.to(self.device, non_blocking=True)) for chunk in chunks)
 
 
@@ -140,26 +140,27 @@ class _FileReader(_Reader):
             num_workers=num_workers,
             persistent_workers=num_workers > 0,
             prefetch_factor=2 if num_workers else None,
-            worker_init_fn=_start_worker if num_workers else None,
+            worker_init_fn=start_process if num_workers else None,
             pin_memory=pin,
             generator=torch.Generator(),  # else the loader draws its seed from the global generator
         )
 
-    def read_all(self, chunks: list[Tensor]) -> Iterator[Tensor]:
-        self._chunks.chunks = chunks
-        for images in self._loader:
-            if isinstance(images, _Unreadable):
-                raise DataError(images.reason)
-            yield images
+    def read_all(self, chunks: list[Tensor], seeds: list[int]) -> Iterator[Tensor]:
+        self._chunks.chunks = list(zip(chunks, seeds, strict=True))
+        with deaths_explained(self._loader):
+            for images in started(self._loader):
+                if isinstance(images, _Failure):
+                    raise images.error
+                yield images
 
 
-class _Chunks(Sampler[Tensor]):
-    """Tells the loader which chunks to read next."""
+class _Chunks(Sampler[tuple[Tensor, int]]):
+    """Tells the loader which chunks to read next, and from which seed."""
 
     def __init__(self) -> None:
-        self.chunks: list[Tensor] = []
+        self.chunks: list[tuple[Tensor, int]] = []
 
-    def __iter__(self) -> Iterator[Tensor]:
+    def __iter__(self) -> Iterator[tuple[Tensor, int]]:
         return iter(self.chunks)
 
     def __len__(self) -> int:
@@ -167,39 +168,41 @@ class _Chunks(Sampler[Tensor]):
 
 
 @dataclass(frozen=True)
-class _Unreadable:
-    """A user's error, carried out of a worker as a value: as an exception it would arrive wrapped in a traceback."""
+class _Failure:
+    """A user's error, carried out of a worker as a value: as an exception it would arrive wrapped in a traceback.
 
-    reason: str
+    Args:
+        kind: Of the error.
+        words: Its message and its hint.
+    """
+
+    kind: type[DataError] | type[MemoryLimitError]
+    words: tuple[str, str | None]
+
+    @property
+    def error(self) -> CvtrainError:
+        """The error again."""
+        return self.kind(self.words[0], hint=self.words[1])
 
 
 class _ReadChunk(Dataset):
     def __init__(self, images: ImageStore) -> None:
         self.images = images
 
-    def __getitem__(self, chunk: Tensor) -> Tensor | _Unreadable:
+    def __getitem__(self, chunk_and_seed: tuple[Tensor, int]) -> Tensor | _Failure:
+        chunk, seed = chunk_and_seed
+        seed_generators(seed, device_type="cpu")
         try:
-            return self.images.read(chunk)
+            images = self.images.read(chunk)
         except DataError as error:
-            return _Unreadable(error.message)
+            return _Failure(DataError, (error.message, error.hint))
+        if get_worker_info() is None:
+            return images
+        try:
+            return images.share_memory_()
+        except RuntimeError as error:  # on the way to the main process it would be lost, and waited for for ever
+            reason = str(error).splitlines()[0]
+            return _Failure(MemoryLimitError, (f"a batch of images cannot be handed over: {reason}", FEWER))
 
     def __len__(self) -> int:
         return self.images.shape[0]
-
-
-def _start_worker(_worker: int) -> None:
-    """A worker leaves signals to the whole process group to the main process; it needs one thread only."""
-    for name in ("SIGINT", "SIGHUP", "SIGUSR1", "SIGUSR2"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
-    if hasattr(signal, "sigwaitinfo"):
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        threading.Thread(target=_end_when_parent_says_so, daemon=True).start()
-    torch.set_num_threads(1)
-
-
-def _end_when_parent_says_so() -> None:
-    """A worker that ended at anybody's SIGTERM would look like a crash to a main process that is about to save."""
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
-        pass
-    os._exit(0)

@@ -1,4 +1,4 @@
-"""Keeps the pixels of many image files in a cache file that is verified whenever it is read.
+"""Keeps the pixels of many image files, or which cannot be read, in a cache file that is verified whenever it is read.
 
 Does not know torch, labels or splits, nor how files are decoded: a list of files goes in, one uint8 array comes out.
 
@@ -23,7 +23,7 @@ from cvtrain.data.decoders import DecodedResult, DecodeSettings, allocate, decod
 from cvtrain.data.file_lock import hold_lock
 from cvtrain.data.image_file import FileStamp, printable
 
-_FORMAT_VERSION = 1
+_FORMAT_VERSION = 2  # 2: grey TIFF of 12 bits, and those whose 0 is white
 _LENGTH_BYTES = 8
 _DIGEST_BYTES = 32
 _BLOCK_BYTES = 2**20
@@ -60,7 +60,7 @@ def load_or_decode(
     Args:
         root: The folder that the names of `stamps` are relative to.
         stamps: The files, in the order wanted.
-        settings: Size, channels and resize policy.
+        settings: Size, channels and resize policy; of size 0 the files are read, and no pixels kept.
         cache_dir: Where caches lie; None: `default_cache_dir()`.
         num_workers: Processes to decode with; 0: this one.
         progress: Called as `progress(done, total, what)`.
@@ -79,7 +79,7 @@ def load_or_decode(
         return _with_warnings(decode(), ["there is no home folder to keep a cache in: set data.cache_dir"])
     cache = _CacheFile(folder, root=os.path.realpath(root), settings=settings, key=_key(stamps, settings))
     found, warnings = cache.read()
-    if found is not None:
+    if found is not None and _is_still_bad(found, paths):
         return found
     try:
         lock = cache.lock(lambda: progress and progress(0, len(paths), "waiting for another process to decode"))
@@ -87,13 +87,19 @@ def load_or_decode(
         return _with_warnings(decode(), [*warnings, _no_cache(folder, error)])
     with lock:
         found, _ = cache.read()  # whoever held the lock may have built just this
-        if found is None:
+        if found is None or not _is_still_bad(found, paths):
             found = decode()
             try:
                 cache.write(found)
             except OSError as error:
                 warnings.append(_no_cache(folder, error))
     return _with_warnings(found, warnings)
+
+
+def _is_still_bad(found: DecodedResult, paths: Sequence[str]) -> bool:
+    """Whether what could not be read cannot be read now: neither permissions nor disks show in sizes and times."""
+    bad = [paths[index] for index, _ in found.bad]
+    return len(decode_files(bad, DecodeSettings(0, channels=3, resize="stretch")).bad) == len(bad)
 
 
 def _with_warnings(result: DecodedResult, warnings: Sequence[str]) -> DecodedResult:

@@ -2,10 +2,10 @@
 
 Does not know torch (worker processes that only decode must start fast), how a file is opened, data sets or labels.
 
-The rule, in this order: the first frame; upright by its EXIF orientation; 16-bit grey scaled to 8 bits (the high
-byte, nothing is clipped); palettes looked up; an alpha channel composited over black (a palette entry or colour key
-that is marked transparent keeps its colour); CMYK and 1-bit converted; grey by ITU-R 601 luma, or RGB; then resized.
-Pixels whose range is unknown (32-bit integers, floats) are refused, not guessed.
+The rule, in this order: the first frame; upright by its EXIF orientation; 12 and 16 bits a channel scaled to 8 (the
+high ones, nothing is clipped); palettes looked up; an alpha channel composited over black (a palette entry or colour
+key that is marked transparent keeps its colour); CMYK and 1-bit converted, colour profiles ignored; grey by ITU-R 601
+luma, or RGB; then resized. Pixels whose range is unknown (32-bit integers, floats) are refused, not guessed.
 """
 
 from __future__ import annotations
@@ -29,9 +29,13 @@ __all__ = [
     "DecodeResult",
     "ImageError",
     "ImageHeader",
+    "check_image",
     "decode_array",
     "decode_image",
     "decode_with_notes",
+    "odd_notes",
+    "orientation_of",
+    "plain_image",
     "printable",
     "read_image_header",
 ]
@@ -39,6 +43,7 @@ __all__ = [
 RESIZE_POLICIES = ("crop", "stretch", "pad")
 
 _TINY_PIXELS = 8
+_BITS_TAG, _PHOTOMETRIC_TAG, _WHITE_IS_ZERO = 258, 262, 0  # Source: TIFF 6.0, section 8
 # What undoes an EXIF orientation: names of PIL.Image.Transpose. Source: CIPA DC-008 (Exif 2.32), tag 0x0112.
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
@@ -140,17 +145,47 @@ def decode_with_notes(
     assert channels in (1, 3)
     assert resize in RESIZE_POLICIES
     with opened(path) as image:
-        notes = ["frames"] if _has_frames(image) else []
-        image.load()
-        if min(image.size) < _TINY_PIXELS:
-            notes.append("tiny")
-        plain = _to_grey_or_rgb(path, _upright(image))
+        notes = odd_notes(image)
+        plain = plain_image(path, image)
         if channels == 1 and plain.mode == "RGB":
             notes.append("colour")
         pixels = _pixels(plain, image_size=image_size, channels=channels, resize=resize)
     if np.array_equal(pixels[0], pixels[-1]) and bool((pixels == pixels[0, 0]).all()):
         notes.append("uniform")
     return DecodeResult(pixels=pixels, notes=tuple(notes), height=plain.height, width=plain.width)
+
+
+def plain_image(path: str | os.PathLike[str], image: Image) -> Image:
+    """The picture of an opened file in its own size, upright and of mode L or RGB.
+
+    Raises:
+        ImageError: See `decode_image`; from the decoder anything, which `opened` turns into one.
+    """
+    image.load()
+    _refuse_unknown(path, image)
+    num_bits, is_negative = _deep_grey(image)
+    return _to_grey_or_rgb(_upright(image), num_bits=num_bits, is_negative=is_negative)
+
+
+def check_image(path: str | os.PathLike[str], *, channels: int) -> tuple[str, ...]:
+    """Read a file as far as it takes to know whether `decode_image` can, at a fraction of its time for a photograph.
+
+    Args:
+        path: See `decode_image`.
+        channels: See `decode_image`.
+
+    Returns:
+        The notes of `DecodeResult` but for `uniform`, which takes all pixels.
+
+    Raises:
+        ImageError: See `decode_image`.
+    """
+    with opened(path) as image:
+        notes = odd_notes(image)
+        image.draft(None, (1, 1))  # of a JPEG all data are read, but an eighth of the height and width is computed
+        image.load()
+        _refuse_unknown(path, image)
+        return (*notes, "colour") if channels == 1 and not _is_grey(image) else tuple(notes)
 
 
 def read_image_header(path: str | os.PathLike[str]) -> ImageHeader:
@@ -162,10 +197,19 @@ def read_image_header(path: str | os.PathLike[str]) -> ImageHeader:
     with opened(path) as image:
         width, height = image.size
         # A TIFF's size is upright already: Pillow turns these itself.
-        if image.format != "TIFF" and _orientation(image) >= 5:
+        if image.format != "TIFF" and orientation_of(image) >= 5:
             width, height = height, width
-        grey = image.mode in ("1", "L", "LA", "La", "I") or image.mode.startswith("I;16")
-        return ImageHeader(height=height, width=width, channels=1 if grey else 3)
+        return ImageHeader(height=height, width=width, channels=1 if _is_grey(image) else 3)
+
+
+def odd_notes(image: Image) -> list[str]:
+    """The notes that an opened image is worth before it is decoded."""
+    notes = ["frames"] if _has_frames(image) else []
+    return [*notes, "tiny"] if min(image.size) < _TINY_PIXELS else notes
+
+
+def _is_grey(image: Image) -> bool:
+    return image.mode in ("1", "L", "LA", "La", "I") or image.mode.startswith("I;16")
 
 
 def _has_frames(image: Image) -> bool:
@@ -173,7 +217,7 @@ def _has_frames(image: Image) -> bool:
     return image.format != "MPO" and bool(getattr(image, "is_animated", False))
 
 
-def _orientation(image: Image) -> int:
+def orientation_of(image: Image) -> int:
     """EXIF orientation, 1..8; 1 (upright) where there is none or it makes no sense."""
     try:
         value = image.getexif().get(_ORIENTATION_TAG, 1)
@@ -183,30 +227,50 @@ def _orientation(image: Image) -> int:
 
 
 def _upright(image: Image) -> Image:
-    orientation = _orientation(image)
+    orientation = orientation_of(image)
     if orientation == 1:
         return image
     return image.transpose(getattr(pillow().Transpose, _UPRIGHT[orientation]))
 
 
-def _to_grey_or_rgb(path: str | os.PathLike[str], image: Image) -> Image:
-    """An image of mode L or RGB."""
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PPM", "PNG")):
-        return pillow().fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    if image.mode in ("I", "F"):
+def _refuse_unknown(path: str | os.PathLike[str], image: Image) -> None:
+    """Refuse pixels that nothing says how to see.
+
+    Raises:
+        ImageError: Of such.
+    """
+    if image.mode == "F" or (image.mode == "I" and image.format not in ("PPM", "PNG")):
         kind = "32-bit integer" if image.mode == "I" else "floating-point"
         raise ImageError(path, f"has {kind} pixels, whose range is unknown: save it with 8 or 16 bits")
+    if not _is_grey(image) and image.mode not in ("RGBA", "RGBa", "P", "PA", "RGB", "RGBX", "CMYK", "YCbCr", "HSV"):
+        raise ImageError(path, f"has a colour space that cannot be read ({image.mode})")
+
+
+def _to_grey_or_rgb(image: Image, *, num_bits: int, is_negative: bool) -> Image:
+    """An image of mode L or RGB.
+
+    Args:
+        image: Decoded, of a kind that is known.
+        num_bits: Of a grey value, where it has more than 8.
+        is_negative: Whether 0 is white among these.
+    """
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        grey = (np.asarray(image) >> (num_bits - 8)).astype(np.uint8)
+        return pillow().fromarray(~grey if is_negative else grey)
     if image.mode in ("LA", "La"):
         image = image.convert("LA")
         return _over_black(image, image.getchannel("L"))
     if image.mode in ("RGBA", "RGBa"):
         image = image.convert("RGBA")
         return _over_black(image, image.convert("RGB"))
-    if image.mode in ("1", "L"):
-        return image.convert("L")
-    if image.mode in ("P", "PA", "RGB", "RGBX", "CMYK", "YCbCr", "HSV"):
-        return image.convert("RGB")
-    raise ImageError(path, f"has a colour space that cannot be read ({image.mode})")
+    return image.convert("L" if _is_grey(image) else "RGB")
+
+
+def _deep_grey(image: Image) -> tuple[int, bool]:
+    """Bits of a grey value that has more than 8, and whether 0 is white; Pillow tells such of TIFF files alone."""
+    if image.format != "TIFF":
+        return 16, False
+    return image.tag_v2.get(_BITS_TAG, (16,))[0], image.tag_v2.get(_PHOTOMETRIC_TAG) == _WHITE_IS_ZERO
 
 
 def _pixels(image: Image, *, image_size: int, channels: int, resize: str) -> NDArray[np.uint8]:

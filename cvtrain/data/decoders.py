@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from cvtrain.data.decode import decode_with_notes
+from cvtrain.data.decode import check_image, decode_with_notes
 from cvtrain.data.image_file import ImageError, printable
 from cvtrain.errors import DataError, MemoryLimitError
 
@@ -33,7 +33,7 @@ _WORKER_COMMAND = (
 
 @dataclass(frozen=True)
 class DecodeSettings:
-    """The arguments of `decode_image` that all files of a data set share."""
+    """The arguments of `decode_image` that all files of a data set share; of size 0 they are read and not kept."""
 
     image_size: int
     channels: int
@@ -92,7 +92,7 @@ def decode_files(
             notes += [(start + row, note) for row, note in reply["notes"]]
             done += reply["count"]
             if progress is not None:
-                progress(done, len(paths), "decoding images")
+                progress(done, len(paths), "decoding images" if settings.image_size else "checking images")
     pixels = _drop_rows(pixels, [index for index, _ in bad])
     return DecodedResult(pixels=pixels, bad=tuple(sorted(bad)), notes=tuple(sorted(notes)))
 
@@ -109,7 +109,7 @@ def serve() -> None:
             rows = np.zeros((len(job["paths"]), *settings.image_shape), dtype=np.uint8)
             reply = _decode_rows(job["paths"], settings, rows)
             replies.write(json.dumps(reply).encode() + b"\n")
-            replies.write(memoryview(rows).cast("B"))
+            replies.write(rows.reshape(-1).data)
             replies.flush()
 
 
@@ -118,12 +118,15 @@ def _decode_rows(paths: Sequence[str], settings: DecodeSettings, rows: NDArray[n
     bad, notes = [], []
     for row, path in enumerate(paths):
         try:
-            result = decode_with_notes(path, **vars(settings))
+            if settings.image_size == 0:
+                found = check_image(path, channels=settings.channels)
+            else:
+                result = decode_with_notes(path, **vars(settings))
+                rows[row], found = result.pixels, result.notes
         except ImageError as error:
             bad.append((row, error.reason))
         else:
-            rows[row] = result.pixels
-            notes += [(row, note) for note in result.notes]
+            notes += [(row, note) for note in found]
     return {"count": len(paths), "bad": bad, "notes": notes}
 
 
@@ -208,7 +211,7 @@ def _worker() -> Iterator[subprocess.Popen[bytes]]:
 def _receive(worker: subprocess.Popen[bytes], rows: NDArray[np.uint8]) -> dict[str, Any] | None:
     """The reply to a job, with its pixels read into `rows`; None if the worker ended instead."""
     line = worker.stdout.readline()
-    if not line.endswith(b"\n") or not fill(worker.stdout, memoryview(rows).cast("B")):
+    if not line.endswith(b"\n") or not fill(worker.stdout, rows.reshape(-1).data):
         return None
     return json.loads(line)
 

@@ -30,7 +30,8 @@ class BadImagesError(DataError):
         count = f"{len(images):,} of {num_images:,} images in {printable(root)} cannot be read"
         shown = [f"  {name}: {reason}" for name, reason in images[:3]]
         head = f"{count}:" if len(images) <= 3 else f"{count}, the first three are:"
-        super().__init__("\n".join([head, *shown]), hint="mend or remove them, or leave them out: data.on_bad=skip")
+        hint = "mend or remove them, or leave them out: data.on_bad=skip"
+        super().__init__("\n".join([head, *shown]), hint=hint + "; cvtrain task=audit lists all" * (len(images) > 3))
         self.images = tuple(images)
 
 

@@ -6,23 +6,25 @@ Knows which columns mean what, not how the file is parsed nor how images are rea
     a/1.jpg,cat,train        the label is a word or a number; classes are sorted, numbers by value
     a/2.jpg,dog,test         the split may be left out: then a fixed fifth of every class is the test split
 
-Instead of a column `split` the rows of val and test may stand in files of their own. A file that no row names is no
-part of the data set.
+Instead of a column `split` the rows of val and test may stand in files of their own. A row that says again what an
+earlier one says is passed over. An image that no row names is no part of the data set.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path, PurePosixPath
 
-from cvtrain.data.image_file import FileStamp, listed, printable
+from cvtrain.data.image_file import FileStamp, has_image_name, listed, printable
 from cvtrain.data.images import ImageData, Progress
 from cvtrain.data.label_file import Column, LabelFile, Row, read_label_file, refuse_problems
 from cvtrain.data.labelled_images import Reading, check_options, read_images
-from cvtrain.data.scan import Layout, Scan, check_counts, existing_root, stamp_of
+from cvtrain.data.scan import Layout, Scan, check_counts, existing_root, is_folder, stamp_of, warn_of_alike
 from cvtrain.errors import ConfigError, DataError
 
 LAYOUT = Layout(
@@ -44,6 +46,7 @@ _SPLITS = {
     **dict.fromkeys(("test", "testing", "evaluation"), "test"),
 }
 _WHOLE_NUMBER = re.compile(r"[+-]?\d{1,18}")
+_NUMBER = re.compile(r"[+-]?\d{1,18}(\.\d{0,18})?")
 
 
 def load_image_csv(
@@ -149,7 +152,8 @@ class _Listed:
 
 def _fill(scan: Scan, files: Mapping[str, LabelFile]) -> None:
     """Put the images of all rows into the splits of the scan; tells all that is wrong with the rows at once."""
-    images = _read_rows(files, _Paths(scan))
+    images = _read_rows(scan, files)
+    _blame_numbers(images)
     names = {image.label for image in images if image.split == "train"}
     for image in images:
         if names and image.label not in names:
@@ -172,15 +176,41 @@ def _fill(scan: Scan, files: Mapping[str, LabelFile]) -> None:
         elif split in files:
             raise DataError(f"{printable(str(files[split].path))} holds no rows", hint=LAYOUT.hint)
     check_counts(scan, {name: len(stamps) for name, stamps in scan.train.items()})
+    warn_of_alike(scan)
+    _warn_of_unlisted(scan, {image.stamp.name for image in images if image.stamp})
+
+
+def _blame_numbers(images: Sequence[_Listed]) -> None:
+    """Note labels that are the same number written in two ways, which would become two classes."""
+    first: dict[Decimal, _Listed] = {}
+    for image in images:
+        if _NUMBER.fullmatch(image.label):
+            other = first.setdefault(Decimal(image.label), image)
+            if other.label != image.label:
+                text = f"{image.label} is the number that line {other.row.line} calls {other.label}"
+                image.file.blame(image.row, "label", text, kind="number")
+
+
+def _warn_of_unlisted(scan: Scan, names: Set[str]) -> None:
+    """Add a warning of images that lie beside those of the rows and have none."""
+    unlisted = []
+    for folder in sorted({name.rpartition("/")[0] for name in names}):
+        with contextlib.suppress(OSError), os.scandir(os.path.join(scan.root, folder)) as entries:
+            beside = (os.path.join(folder, e.name) for e in entries if not e.name.startswith(".") and not is_folder(e))
+            unlisted += [name for name in beside if has_image_name(name) and name not in names]
+    if unlisted:
+        scan.warnings.append(f"{len(unlisted):,} images beside these have no row: {listed(sorted(unlisted))}")
 
 
 def _by_value(label: str) -> tuple[int, str]:
     return int(label), label
 
 
-def _read_rows(files: Mapping[str, LabelFile], paths: _Paths) -> list[_Listed]:
+def _read_rows(scan: Scan, files: Mapping[str, LabelFile]) -> list[_Listed]:
     """The rows that have a split and a label; what is wrong with them and others is noted."""
-    images = []
+    images, paths = [], _Paths(scan)
+    said: set[tuple[str, str, str | None]] = set()
+    num_repeated = 0
     for split_of_file, file in files.items():
         for row in file.rows:
             split: str | None = split_of_file
@@ -189,9 +219,16 @@ def _read_rows(files: Mapping[str, LabelFile], paths: _Paths) -> list[_Listed]:
             if split is None:
                 text = f"{printable(row.cells['split'])[:40]!r} is not train, val or test"
                 file.blame(row, "split", text, kind="split")
+            says = row.cells["image"], row.cells["label"], split
+            if all(says) and says in said:
+                num_repeated += 1
+                continue
+            said.add(says)
             stamp = paths.stamp(file, row) if row.cells["image"] else None
             if split and row.cells["label"]:
                 images.append(_Listed(file, row, split, row.cells["label"], stamp))
+    if num_repeated:
+        scan.warnings.append(f"{num_repeated:,} rows say again what earlier ones say: each image counts once")
     return images
 
 
@@ -202,7 +239,7 @@ class _Paths:
         self._scan = scan
         self._real_root = os.path.realpath(scan.root)
         self._is_inside: dict[str, bool] = {}
-        self._first: dict[str, tuple[LabelFile, int]] = {}
+        self._first: dict[str, tuple[LabelFile, Row]] = {}
 
     def stamp(self, file: LabelFile, row: Row) -> FileStamp | None:
         """The image of a row; None where there is none, which is noted."""
@@ -213,18 +250,20 @@ class _Paths:
             file.blame(row, "image", f"{shown} leads out of data.root", kind="outside")
             return None
         if name in self._first:
-            other, line = self._first[name]
-            where = f"line {line}" if other is file else f"line {line} of {printable(other.path.name)}"
-            file.blame(row, "image", f"{shown} is in {where} already", kind="twice")
+            other, first = self._first[name]
+            where = f"line {first.line}" if other is file else f"line {first.line} of {printable(other.path.name)}"
+            label = first.cells["label"]
+            as_what = f", as {printable(label)[:60]}" if label != row.cells["label"] else ""
+            file.blame(row, "image", f"{shown} is in {where} already{as_what}", kind="twice")
             return None
-        self._first[name] = file, row.line
+        self._first[name] = file, row
         path = Path(self._scan.root, name)
         if not os.path.lexists(path):
             is_first = all(problem.kind != "missing" for problem in file.problems)  # a guess means a look at a folder
             meant = self._meant(path) if is_first else ""
             file.blame(row, "image", f"there is no file {shown}{meant}", kind="missing")
             return None
-        return stamp_of(self._scan, path, name)
+        return stamp_of(path, name)
 
     def _below_root(self, typed: str) -> str | None:
         """A path relative to the root without `.` and `..`; None if it leads out of the root."""

@@ -9,7 +9,9 @@ import functools
 import logging
 import os
 import stat
+import struct
 import warnings
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
@@ -27,6 +29,10 @@ EXTENSIONS = frozenset(  # compared in lower case
 )
 MAX_PIXELS = 50_000_000
 MAX_FILE_BYTES = 256 * 2**20
+_MAX_SCAN_PIXELS = 20 * MAX_PIXELS  # of a JPEG, over all scans; cameras and encoders write 1 to 14 scans
+_MAX_SLOW_VALUES = 4_000_000  # of what Pillow decodes in Python, at about a microsecond each
+_START_OF_SCAN, _SCAN_BYTES = b"\xff\xda", 10  # and what a scan takes at least
+_TIFF_TILE_WIDTH, _TIFF_TILE_HEIGHT = 322, 323
 
 # Only decoders that stay inside this process; Pillow would also hand files to Ghostscript and the like.
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
@@ -55,6 +61,11 @@ class FileStamp(NamedTuple):
     name: str
     size_bytes: int
     mtime_ns: int
+
+
+def has_image_name(name: str) -> bool:
+    """Whether a file of this name is taken for an image."""
+    return os.path.splitext(name)[1].lower() in EXTENSIONS
 
 
 def printable(name: str) -> str:
@@ -135,6 +146,11 @@ def opened(path: str | os.PathLike[str]) -> Iterator[Image]:
                 width, height = image.size
                 if width * height > MAX_PIXELS:
                     raise ImageError(path, _too_many_pixels(f"{width}x{height} px"))
+                fault = _excess(image, file)
+                if image.format == "PNG" and not _checksums_hold(file):
+                    fault = "is damaged (wrong checksum)"
+                if fault is not None:
+                    raise ImageError(path, fault)
                 yield image
     except (ImageError, MemoryError):
         raise
@@ -146,6 +162,55 @@ def opened(path: str | os.PathLike[str]) -> Iterator[Image]:
 
 def _too_many_pixels(what: str) -> str:
     return f"{what} is more than {MAX_PIXELS // 1_000_000} million pixels"
+
+
+def _excess(image: Image, file: BinaryIO) -> str | None:
+    """Why an image of bearable size would still take minutes, or gigabytes, to decode; None for most."""
+    width, height = image.size
+    if image.format in ("JPEG", "MPO"):
+        most_scans = os.fstat(file.fileno()).st_size // _SCAN_BYTES  # of most files enough to know
+        if most_scans * width * height > _MAX_SCAN_PIXELS:
+            num_scans = _num_scans(file)
+            if num_scans * width * height > _MAX_SCAN_PIXELS:
+                return f"{width}x{height} px in {num_scans:,} scans would take minutes to decode"
+    if image.format == "TIFF":
+        tile_width, tile_height = (image.tag_v2.get(tag, 0) for tag in (_TIFF_TILE_WIDTH, _TIFF_TILE_HEIGHT))
+        if tile_width * tile_height > MAX_PIXELS:
+            return _too_many_pixels(f"a tile of {tile_width}x{tile_height} px")
+    is_slow = any(tile[0] in pillow().DECODERS for tile in image.tile)  # those are the ones written in Python
+    if is_slow and width * height * len(image.getbands()) > _MAX_SLOW_VALUES:
+        return f"{width}x{height} px of this kind of {image.format} would take minutes to decode: save it as PNG"
+    return None
+
+
+def _checksums_hold(file: BinaryIO) -> bool:
+    """Whether what makes the pixels of a PNG is what was written; Pillow passes over these checksums.
+
+    Source: PNG (third edition), sections 5.3 and 5.4.
+    """
+    position, num_bytes = file.tell(), os.fstat(file.fileno()).st_size
+    file.seek(len(b"\x89PNG\r\n\x1a\n"))
+    while len(head := file.read(8)) == 8:
+        length, kind = struct.unpack(">I4s", head)
+        if length > num_bytes:  # cut short, which the decoder tells
+            break
+        if not kind[:1].isupper() and kind != b"tRNS":  # metadata
+            file.seek(length + 4, os.SEEK_CUR)
+            continue
+        content, checksum = file.read(length), file.read(4)
+        if len(checksum) == 4 and zlib.crc32(kind + content) != int.from_bytes(checksum):
+            return False
+    file.seek(position)
+    return True
+
+
+def _num_scans(file: BinaryIO) -> int:
+    """How often a JPEG goes over its pixels: inside of coded data these two bytes cannot stand."""
+    position = file.tell()
+    file.seek(0)
+    num_scans = sum(block.count(_START_OF_SCAN) for block in iter(lambda: file.read(2**20), b""))
+    file.seek(position)
+    return num_scans
 
 
 def _reason(error: Exception) -> str:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
+    from cvtrain.data.image_file import FileStamp
     from cvtrain.data.statistics import Statistics
 
 Progress = Callable[[int, int, str], None]
@@ -61,11 +62,13 @@ class ImageSet:
         images: `N` images of one size.
         labels: int64 `(N,)`, each in `0..num_classes-1`.
         names: A name per image (a path relative to the root) for tables of predictions; None: the index serves.
+        stamps: Of the file of each image, where they are files: how it is recognised when a run goes on.
     """
 
     images: ImageStore
     labels: Tensor
     names: Sequence[str] | None = None
+    stamps: Sequence[FileStamp] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)

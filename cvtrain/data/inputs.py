@@ -17,6 +17,7 @@ from cvtrain.data.draws import Draws
 from cvtrain.data.permutation import PermutePixels
 from cvtrain.data.shares import Share, part_sizes
 from cvtrain.data.statistics import Normalize
+from cvtrain.seeding import derive_seed, seed_generators
 
 
 class Inputs(NamedTuple):
@@ -27,12 +28,14 @@ class Inputs(NamedTuple):
         labels: int64 `(B,)`.
         other_labels: int64 `(B,)` of the images mixed in, or None.
         weight: float32 `(B,)`, the share of `labels` where images are mixed, or None.
+        indices: int64 `(B,)`, which images of the data set these are, if that is known.
     """
 
     images: Tensor
     labels: Tensor
     other_labels: Tensor | None = None
     weight: Tensor | None = None
+    indices: Tensor | None = None
 
     @property
     def batch_size(self) -> int:
@@ -68,6 +71,7 @@ class SharedPart(NamedTuple):
     labels: Tensor
     other_labels: Tensor | None
     weight: Tensor | None
+    indices: Tensor | None
     num_copies: int
 
 
@@ -90,6 +94,11 @@ class SharedInputs(NamedTuple):
     def images(self) -> Tensor:
         """float32 `(B, C, H, W)`: those of this process."""
         return torch.cat([share.images for share in self.shares])
+
+    @property
+    def indices(self) -> Tensor:
+        """int64: which images of the data set those of this process are."""
+        return torch.cat([share.indices for share in self.shares])
 
 
 class TrainInputs:
@@ -123,7 +132,7 @@ class TrainInputs:
     def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Inputs | SharedInputs]:
         """The batches of an epoch from number `start` on; the same for the same arguments."""
         if self.share is None:
-            return self._whole(epoch, self.batches.shuffled(epoch, start=start))
+            return self._whole(epoch, self.batches.shuffled(epoch, start=start), start=start)
         return self._shared(epoch, self.share, start=start)
 
     def _shared(self, epoch: int, share: Share, *, start: int) -> Iterator[SharedInputs]:
@@ -134,7 +143,7 @@ class TrainInputs:
             return share.positions(batch_size, with_neighbours=bool(before))
 
         sizes = [high - low for low, high in self.batches.bounds[start:]]
-        batches = self._whole(epoch, self.batches.shuffled(epoch, start=start, chosen=chosen))
+        batches = self._whole(epoch, self.batches.shuffled(epoch, start=start, chosen=chosen), start=start)
         for batch_size, inputs in zip(sizes, batches, strict=True):
             shares, row = [], 0
             for part in share.of(batch_size):
@@ -143,15 +152,21 @@ class TrainInputs:
                 row = end
             yield SharedInputs(shares, batch_size)
 
-    def _whole(self, epoch: int, batches: Iterator[Batch]) -> Iterator[Inputs]:
-        for batch in batches:
+    def _whole(self, epoch: int, batches: Iterator[Batch], *, start: int) -> Iterator[Inputs]:
+        for number, batch in enumerate(batches, start):
+            self._seed(epoch, number)
             draws = Draws(self.seed, epoch, batch.indices)
             images = self.normalize(self.augment(batch.images, draws))
-            inputs = Inputs(images, batch.labels)
+            inputs = Inputs(images, batch.labels, indices=batch.indices)
             if self.augment.mixes:
                 mixture = self.augment.mix(images, batch.labels, draws)
-                inputs = Inputs(mixture.images, mixture.labels, mixture.other_labels, mixture.weight)
+                columns = mixture.images, mixture.labels, mixture.other_labels, mixture.weight
+                inputs = Inputs(*columns, batch.indices)
             yield inputs._replace(images=self.permute(inputs.images)) if self.permute else inputs
+
+    def _seed(self, epoch: int, number: int) -> None:
+        """Our augmentation draws by image; one of the user's may draw from the generators, as many have done before."""
+        seed_generators(derive_seed(self.seed, "batch", epoch, number), device_type=self.batches.device.type)
 
 
 class EvalInputs:
@@ -170,6 +185,9 @@ class EvalInputs:
         return len(self.batches)
 
     def __iter__(self) -> Iterator[Inputs]:
-        for batch in self.batches.in_order():
+        device_type = self.batches.device.type
+        for number, batch in enumerate(self.batches.in_order()):
+            seed = derive_seed(self.batches.seed, "evaluation", number)  # for a model that draws in evaluation too
+            seed_generators(seed, device_type=device_type)
             images = self.normalize(batch.images)
-            yield Inputs(self.permute(images) if self.permute else images, batch.labels)
+            yield Inputs(self.permute(images) if self.permute else images, batch.labels, indices=batch.indices)

@@ -24,6 +24,7 @@ from cvtrain.errors import DataError
 MAX_BYTES = 256 * 2**20
 _DELIMITERS = (",", ";", "\t")
 _KINDS_SHOWN = 4
+_LINES_SHOWN = 10
 _SAVE_AS = "save it as CSV UTF-8 (so it is called in spreadsheet programs)"
 
 
@@ -96,7 +97,8 @@ def _told(group: Sequence[Problem], *, with_file: bool) -> str:
     places += [f"line {first.line}"] if first.line is not None else []
     places += [f"column {printable(first.column)}"] if first.column is not None else []
     others = [f"{problem.line}" for problem in group[1:]]
-    also = f" (also line{'s' * (len(others) > 1)} {listed(others, 8)})" if others else ""
+    more = f" and {len(others) - _LINES_SHOWN + 1:,} more" if len(others) >= _LINES_SHOWN else ""
+    also = f" (also line{'s' * (len(others) > 1)} {', '.join(others[: _LINES_SHOWN - 1])}{more})" if others else ""
     return f"  {', '.join(places)}{': ' if places else ''}{first.text}{also}"
 
 
@@ -151,12 +153,15 @@ def read_label_file(path: Path, columns: Mapping[str, Column]) -> LabelFile:
         raise DataError(f"{printable(str(path))}, line {line}: cannot be read ({header})", hint=_SAVE_AS)
     if not header:
         raise DataError(f"{printable(str(path))} is empty", hint=f"its first row names the columns: {_wanted(columns)}")
+    _refuse_nameless(path, header, columns)
     places = {name: _place(path, header, column) for name, column in columns.items()}
     found = {name: place for name, place in places.items() if place is not None}
     file = LabelFile(path, {name: header[place] for name, place in found.items()})
     for line, cells in records:
         if isinstance(cells, str):
             file.blame(line, None, f"cannot be read ({cells})", kind="csv")
+        elif cells == header:
+            file.blame(line, None, "names the columns again: have files been joined?", kind="header")
         elif any(cells[len(header) :]):
             text = f"{len(cells)} cells, but there are {len(header)} columns: is a text with {delimiter!r} unquoted?"
             file.blame(line, None, text, kind="cells")
@@ -184,6 +189,9 @@ def _text(path: Path) -> str:
         raise DataError(f"{shown} is a workbook or an archive, not CSV", hint=_SAVE_AS)
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise DataError(f"{shown} is UTF-16 text, not UTF-8", hint=_SAVE_AS)
+    if b"\0" in content:
+        line = content.count(b"\n", 0, content.index(b"\0")) + 1
+        raise DataError(f"{shown}, line {line}: holds a NUL byte, which no text does", hint=_SAVE_AS)
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -213,9 +221,23 @@ def _fitness(text: str, delimiter: str, columns: Mapping[str, Column]) -> tuple[
     header = next(_records(text, delimiter), (0, []))[1]
     if isinstance(header, str):  # a quoted text that another delimiter follows
         return 0, 0
-    names = {cell.casefold() for cell in header}
-    wanted = [{name.casefold() for name in column.names} for column in columns.values()]
-    return sum(bool(names & any_of) for any_of in wanted), len(header)
+    return _num_found(header, columns), len(header)
+
+
+def _refuse_nameless(path: Path, header: Sequence[str], columns: Mapping[str, Column]) -> None:
+    """Refuse a first row that names no column: it may well be a row of data."""
+    if not _num_found(header, columns):
+        keys = [f"{column.key}=NAME" for column in columns.values() if column.needed and column.key]
+        raise DataError(
+            f"{printable(str(path))}, line 1: names none of the columns: {listed(header, 12)}",
+            hint="; or ".join([f"wanted: a first row such as {_wanted(columns)}", *keys]),
+        )
+
+
+def _num_found(header: Sequence[str], columns: Mapping[str, Column]) -> int:
+    """How many of the columns a first row names."""
+    folded = {cell.casefold() for cell in header}
+    return sum(any(name.casefold() in folded for name in column.names) for column in columns.values())
 
 
 def _place(path: Path, header: Sequence[str], column: Column) -> int | None:

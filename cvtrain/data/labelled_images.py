@@ -42,15 +42,16 @@ _FEW_FILES, _FEW_BYTES = 2_000, 50_000_000
 class Reading:
     """How image files are read; the options that every source of image files has.
 
-    With `loader="files"` only what the file system tells is checked before training (empty, huge, no regular file,
-    broken link); a damaged image is found when it is read. In memory every image is decoded and checked at once.
+    Whatever the loader, every file is read once before its first use, and refused or left out if it is damaged. With
+    `loader="files"` only what was found is kept, so that the next start need not look again.
 
     Args:
         image_size: Height and width to bring images to, in pixels. None: their own size, if up to 256 of them, spread
             evenly over all, are squares of one size up to 512; else 224, or their median shorter side if that is less.
         channels: 1 (grey), 3 (RGB), or `auto`: 1 if those images are all grey.
         resize: `crop`, `stretch` or `pad`; see `cvtrain.data.decode.decode_image`.
-        loader: `memory` decodes all images once, `files` whenever they are needed, `auto` is `memory` up to the limit.
+        loader: `memory` decodes all images once, `files` whenever they are needed, `auto` is `memory` up to the limit;
+            `list`, for who looks at the files themselves: as `files`, but none is opened or left out before.
         cache_dir: Where decoded images are kept; None: `$XDG_CACHE_HOME/cvtrain` or `~/.cache/cvtrain`.
         memory_limit_gb: Most that `auto` puts into memory, in 10^9 bytes of pixels; None: no limit.
         on_bad: `error` refuses unreadable images and names them all, `skip` leaves them out with a warning.
@@ -89,7 +90,7 @@ def check_options(root: object, reading: Reading, *, layout: Layout, problems: S
     allowed = {
         "channels": ("auto", 1, 3),
         "resize": RESIZE_POLICIES,
-        "loader": ("auto", "memory", "files"),
+        "loader": ("auto", "memory", "files", "list"),
         "on_bad": ("error", "skip"),
     }
     for name, words in allowed.items():
@@ -109,24 +110,26 @@ def read_images(scan: Scan, reading: Reading) -> ImageData:
     """
     splits = label_files(scan)
     fingerprint = fingerprint_files(splits, scan.class_names)
+    if reading.loader == "list":
+        channels = 3 if reading.channels == "auto" else int(reading.channels)
+        unread = DecodeSettings(reading.image_size or DEFAULT_IMAGE_SIZE, channels, reading.resize)
+        return _image_data(scan, splits, settings=unread, fingerprint=fingerprint)
     wanted = {"image_size": reading.image_size, "channels": reading.channels, "resize": reading.resize}
     settings, originals = _settle(scan, splits, **wanted)
     stamps = all_stamps(splits)
-    if _in_memory(reading.loader, len(stamps), settings, reading.memory_limit_gb):
-        decoded = load_or_decode(
-            scan.root,
-            stamps,
-            settings=settings,
-            cache_dir=reading.cache_dir,
-            num_workers=_num_processes(reading.num_workers, stamps),
-            progress=reading.progress,
-        )
-        scan.warnings += [*decoded.warnings, *_notes(decoded.notes, stamps, auto_grey=reading.channels == "auto")]
-        splits = without_bad(scan, splits, bad=decoded.bad, on_bad=reading.on_bad)
-        found = _image_data(scan, splits, settings=settings, fingerprint=fingerprint, pixels=decoded.pixels)
-        return replace(found, originals=originals)
-    splits = without_bad(scan, splits, bad=_known_bad(scan, stamps), on_bad=reading.on_bad)
-    found = _image_data(scan, splits, settings=settings, fingerprint=fingerprint)
+    in_memory = _in_memory(reading.loader, len(stamps), settings, reading.memory_limit_gb)
+    decoded = load_or_decode(
+        scan.root,
+        stamps,
+        settings=settings if in_memory else replace(settings, image_size=0),
+        cache_dir=reading.cache_dir,
+        num_workers=_num_processes(reading.num_workers, stamps),
+        progress=reading.progress,
+    )
+    scan.warnings += [*decoded.warnings, *_notes(decoded.notes, stamps, auto_grey=reading.channels == "auto")]
+    splits = without_bad(scan, splits, bad=decoded.bad, on_bad=reading.on_bad)
+    pixels = decoded.pixels if in_memory else None
+    found = _image_data(scan, splits, settings=settings, fingerprint=fingerprint, pixels=pixels)
     return replace(found, originals=originals)
 
 
@@ -225,11 +228,6 @@ def _notes(notes: Sequence[tuple[int, str]], stamps: Sequence[FileStamp], *, aut
     return warnings
 
 
-def _known_bad(scan: Scan, stamps: Sequence[FileStamp]) -> list[tuple[int, str]]:
-    """`(index, reason)` of the images that need not be opened to know that they cannot be read."""
-    return [(index, scan.unusable[stamp.name]) for index, stamp in enumerate(stamps) if stamp.name in scan.unusable]
-
-
 def _image_data(
     scan: Scan,
     splits: Sequence[LabelledFiles],
@@ -263,6 +261,6 @@ def _image_sets(
         else:
             images = MemoryImages(torch.from_numpy(pixels[start : start + len(split.stamps)]))
         names = tuple(printable(stamp.name) for stamp in split.stamps)
-        sets.append(ImageSet(images, torch.tensor(split.labels, dtype=torch.int64), names))
+        sets.append(ImageSet(images, torch.tensor(split.labels, dtype=torch.int64), names, split.stamps))
         start += len(split.stamps)
     return sets

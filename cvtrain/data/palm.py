@@ -24,7 +24,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from cvtrain.data.image_file import EXTENSIONS, FileStamp, listed, printable
+from cvtrain.data.image_file import FileStamp, has_image_name, listed, printable
 from cvtrain.data.images import ImageData, Progress
 from cvtrain.data.label_file import Column, LabelFile, Row, read_label_file, refuse_problems
 from cvtrain.data.labelled_images import Reading, check_options, read_images
@@ -141,7 +141,7 @@ def _folder(root: str, typed: str | None, *, names: Sequence[str], key: str) -> 
         folder = found
     path = Path(root, folder)
     inner = only_folder(os.fspath(path), (path.name,))
-    holds_images = any(file.suffix.lower() in EXTENSIONS for file in path.iterdir())
+    holds_images = any(has_image_name(file.name) for file in path.iterdir())
     return f"{folder}/{inner}" if inner and not holds_images else folder
 
 

@@ -15,11 +15,12 @@ from __future__ import annotations
 
 import difflib
 import os
+import unicodedata
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cvtrain.data.image_file import EXTENSIONS, FileStamp, listed, printable, size_reason
+from cvtrain.data.image_file import FileStamp, has_image_name, listed, printable
 from cvtrain.errors import DataError
 
 _VAL_FOLDERS = ("val", "valid", "validation")
@@ -63,7 +64,6 @@ class Scan:
     train: dict[str, list[FileStamp]] = field(default_factory=dict)
     val: dict[str, list[FileStamp]] | None = None
     test: dict[str, list[FileStamp]] | None = None
-    unusable: dict[str, str] = field(default_factory=dict)
     ignored: Counter[str] = field(default_factory=Counter)
     linked: list[str] = field(default_factory=list)
     unvisited: list[str] = field(default_factory=list)
@@ -123,6 +123,7 @@ def scan_root(root: str) -> Scan:
     except OSError as error:
         raise unreadable(error, root) from error
     _check_classes(scan)
+    warn_of_alike(scan)
     warn_of_ignored(scan)
     return scan
 
@@ -140,7 +141,15 @@ def subfolders(path: str) -> list[str]:
         OSError: It cannot be read.
     """
     with os.scandir(path) as entries:
-        return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+        return sorted(entry.name for entry in entries if is_folder(entry) and not entry.name.startswith("."))
+
+
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether a name leads to a folder; a link that leads round in a circle does not."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def _no_train(root: str) -> str:
@@ -166,12 +175,12 @@ def _scan_split(scan: Scan, split: str) -> dict[str, list[FileStamp]]:
     with os.scandir(os.path.join(scan.root, split)) as entries:
         for entry in entries:
             name = f"{prefix}{entry.name}"
-            if entry.is_dir():
+            if is_folder(entry):
                 if entry.is_symlink():
                     scan.linked.append(name)
                 elif not entry.name.startswith("."):
                     classes[entry.name] = sorted(list_images(scan, name))
-            elif os.path.splitext(entry.name)[1].lower() in EXTENSIONS:
+            elif has_image_name(entry.name):
                 scan.loose.append(name)
     return classes
 
@@ -179,7 +188,7 @@ def _scan_split(scan: Scan, split: str) -> dict[str, list[FileStamp]]:
 def list_images(scan: Scan, folder: str, *, deep: bool = True) -> list[FileStamp]:
     """The images in `folder` (relative to the root) and, where `deep`, below it; in no order.
 
-    What is passed over, and what cannot be an image whatever its name says, is noted in `scan`.
+    What is passed over is noted in `scan`.
 
     Raises:
         OSError: A folder cannot be read.
@@ -195,27 +204,23 @@ def list_images(scan: Scan, folder: str, *, deep: bool = True) -> list[FileStamp
                     stamps += list_images(scan, name)
                 else:
                     scan.unvisited.append(f"{name}/")
-            elif entry.is_symlink() and entry.is_dir():
+            elif entry.is_symlink() and is_folder(entry):
                 scan.linked.append(name)
             elif entry.name.startswith("."):
                 scan.ignored["hidden"] += 1
-            elif (extension := os.path.splitext(entry.name)[1].lower()) not in EXTENSIONS:
-                scan.ignored[extension or "without an extension"] += 1
+            elif not has_image_name(entry.name):
+                scan.ignored[os.path.splitext(entry.name)[1].lower() or "without an extension"] += 1
             else:
-                stamps.append(stamp_of(scan, entry, name))
+                stamps.append(stamp_of(entry, name))
     return stamps
 
 
-def stamp_of(scan: Scan, file: os.DirEntry[str] | Path, name: str) -> FileStamp:
-    """The stamp of a file that is called `name` below the root; noted as unusable if it cannot be an image."""
+def stamp_of(file: os.DirEntry[str] | Path, name: str) -> FileStamp:
+    """The stamp of a file that is called `name` below the root; of size and time 0 if it leads nowhere."""
     try:
         status = file.stat()
-    except OSError as error:  # a broken link, or a loop of them
-        scan.unusable[name] = (error.strerror or str(error)).lower()
+    except OSError:  # a broken link, or a loop of them: told when it is read
         return FileStamp(name, 0, 0)
-    reason = size_reason(status)
-    if reason is not None:
-        scan.unusable[name] = reason
     return FileStamp(name, status.st_size, status.st_mtime_ns)
 
 
@@ -261,6 +266,16 @@ def check_counts(scan: Scan, counts: dict[str, int]) -> None:
         )
     if len(counts) < 2:
         raise DataError(f"only one class in {root} ({listed}): there is nothing to tell apart", hint=layout.hint)
+
+
+def warn_of_alike(scan: Scan) -> None:
+    """Add a warning if names of classes differ in case only, or in how Unicode writes the same characters."""
+    alike: dict[str, list[str]] = {}
+    for name in scan.class_names:
+        alike.setdefault(unicodedata.normalize("NFKC", name).casefold(), []).append(name)
+    twins = [" and ".join(map(ascii, names)) for names in alike.values() if len(names) > 1]
+    if twins:
+        scan.warnings.append(f"names of classes differ in case or spelling only: {listed(twins)}")
 
 
 def warn_of_ignored(scan: Scan) -> None:

@@ -12,6 +12,7 @@ import hashlib
 import io
 import os
 import re
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ from typing import Any, BinaryIO
 
 import torch
 
+from cvtrain.engine.durable import sync_folder, write_durably
+from cvtrain.engine.plain_state import check_archive, check_plain
 from cvtrain.errors import CheckpointError, OutputError
 
 FORMAT = 1
@@ -46,10 +49,23 @@ class CheckpointFile:
 
 
 def list_checkpoints(folder: Path, kind: str) -> list[CheckpointFile]:
-    """The checkpoints of a kind, by step, oldest first; names decide, not times of files."""
-    if not folder.is_dir():
+    """The checkpoints of a kind, by step, oldest first; names decide, not times of files.
+
+    Raises:
+        CheckpointError: The folder cannot be read.
+    """
+    try:
+        return _named_in(folder, kind)
+    except OSError as error:
+        raise CheckpointError(f"{folder} cannot be read: {error.strerror}") from None
+
+
+def _named_in(folder: Path, kind: str) -> list[CheckpointFile]:
+    try:
+        names = os.listdir(folder)
+    except (FileNotFoundError, NotADirectoryError):
         return []
-    matches = [(path, _NAME.match(path.name)) for path in folder.iterdir()]
+    matches = [(folder / name, _NAME.match(name)) for name in names]
     found = [CheckpointFile(p, m[1], int(m[2]), m[3]) for p, m in matches if m and m[1] == kind]
     return sorted(found, key=lambda f: (f.step, f.path.name))
 
@@ -76,7 +92,7 @@ def save_checkpoint(
     final = folder / f"step-{step:09d}-{digest}.ckpt"
     sync_first()
     try:
-        _write_durably(final, data)
+        _write(final, data)
     except OSError as error:
         raise OutputError(
             f"the checkpoint of step {step} could not be written to {folder}: {error.strerror}"
@@ -84,17 +100,8 @@ def save_checkpoint(
     return CheckpointFile(final, "step", step, digest)
 
 
-def _write_durably(final: Path, data: memoryview) -> None:
-    """Writes a file under a temporary name, which never stays, and gives it its own once it is on the disk."""
-    temporary = final.with_name(f".tmp-{os.getpid()}-{final.name}")
-    try:
-        _write_synced(temporary, data)
-        os.rename(temporary, final)
-        sync_folder(final.parent)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
+def _write(final: Path, data: memoryview) -> None:
+    write_durably(final, data, temporary=final.with_name(f".tmp-{os.getpid()}-{final.name}"))
 
 
 def _roomy_buffer(state: Any) -> io.BytesIO:
@@ -113,25 +120,6 @@ def _roomy_buffer(state: Any) -> io.BytesIO:
     return buffer
 
 
-def _write_synced(path: Path, data: memoryview) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-    try:
-        while data:
-            data = data[os.write(descriptor, data) :]
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def sync_folder(folder: Path) -> None:
-    """Makes names in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def mark_best(checkpoint: CheckpointFile) -> CheckpointFile:
     """Gives a checkpoint a second name, `best-...`, as a hard link; older best names go only after it is durable.
 
@@ -144,9 +132,10 @@ def mark_best(checkpoint: CheckpointFile) -> CheckpointFile:
         with contextlib.suppress(FileExistsError):
             _link(checkpoint.path, path)
         sync_folder(folder)
+        best = _named_in(folder, "best")
     except OSError as error:
         raise OutputError(f"{path.name} could not be made in {folder}: {error.strerror}") from error
-    for old in list_checkpoints(folder, "best"):
+    for old in best:
         if old.path != path:
             _remove(old)
     return CheckpointFile(path, "best", checkpoint.step, checkpoint.digest)
@@ -158,7 +147,7 @@ def _link(source: Path, target: Path) -> None:
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
-        _write_durably(target, memoryview(source.read_bytes()))
+        _write(target, memoryview(source.read_bytes()))
 
 
 def prune(newest: CheckpointFile, *, keep: int) -> None:
@@ -168,7 +157,9 @@ def prune(newest: CheckpointFile, *, keep: int) -> None:
         newest: Was just written: of two with its step (before and after an evaluation) it is the one that stays.
         keep: How many steps to keep a checkpoint of.
     """
-    files = list_checkpoints(newest.path.parent, "step")
+    files = []
+    with contextlib.suppress(OSError):
+        files = _named_in(newest.path.parent, "step")
     earlier = [file for file in files if file.step != newest.step]
     same_step = [file for file in files if file.step == newest.step and file.path != newest.path]
     for old in same_step + earlier[: len(earlier) + 1 - keep]:
@@ -242,7 +233,12 @@ def _rewound(file: BinaryIO) -> BinaryIO:
 
 def _load(path: Path, file: BinaryIO, start: bytes) -> Any:
     try:
-        return torch.load(file, map_location="cpu", weights_only=True)
+        check_archive(file)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of kinds of tensors that are refused anyhow
+            state = torch.load(_rewound(file), map_location="cpu", weights_only=True)
+        check_plain(state, num_bytes=os.fstat(file.fileno()).st_size)
+        return state
     except (MemoryError, OSError):
         raise
     except Exception as error:  # a foreign file makes the reader fail in any way
@@ -275,8 +271,8 @@ def load_newest(folder: Path, kind: str = "step", *, set_aside: bool = True) -> 
         None when there is no checkpoint at all.
 
     Raises:
-        CheckpointError: There are checkpoints, and all are damaged, none of which is deleted; or one cannot be read
-            although nothing says that it is damaged.
+        CheckpointError: There are checkpoints, and all are damaged, none of which is deleted; or one, or the folder,
+            cannot be read although nothing says that it is damaged.
     """
     notes: list[str] = []
     for file in reversed(list_checkpoints(folder, kind)):

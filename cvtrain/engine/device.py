@@ -150,7 +150,7 @@ class Compute:
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error means that the device, or the machine, had no room."""
     text = str(error).lower()
-    words = ("out of memory", "can't allocate memory", "cannot allocate memory", "status_alloc_failed")
+    words = ("out of memory", "can't allocate memory", "cannot allocate memory", "status_alloc_failed", "bad_alloc")
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(w in text for w in words)
 
 
@@ -167,15 +167,6 @@ def memory_limit(message: str, *, hint: str) -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         raise MemoryLimitError(message, hint=hint) from error
-
-
-def step_memory_limit(batch_size: int, accumulate: int) -> AbstractContextManager[None]:
-    """`memory_limit` around a step of training on so many images, computed in so many parts."""
-    return memory_limit(
-        f"out of memory in a step of {batch_size} images" + (f" in {accumulate} parts" if accumulate > 1 else ""),
-        hint=f"type trainer.accumulate={accumulate * 2} (the same step in less memory)"
-        f" or trainer.batch_size={max(batch_size // 2, 1)}",
-    )
 
 
 def set_determinism(deterministic: bool) -> None:

@@ -5,15 +5,20 @@ Knows nothing of training; sums over images and divides once, so that the batch 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from cvtrain.engine.device import Compute, memory_limit
 from cvtrain.engine.distributed.team import Team
+from cvtrain.engine.memory import EVALUATION, PartedWork
 from cvtrain.engine.metrics import predicted_classes
+from cvtrain.errors import DivergedError
 
 SMALLEST_PROBABILITY = 1e-7
 """Losses that are no likelihoods give a probability of exactly 0, whose logarithm would drown all other images."""
@@ -43,6 +48,23 @@ class EvaluationResult:
     probabilities: Tensor | None = None
     predictions: Tensor | None = None
 
+    @property
+    def is_finite(self) -> bool:
+        """Whether the figures are finite numbers."""
+        return math.isfinite(self.loss) and math.isfinite(self.cross_entropy)
+
+    def check_finite(self, split: str) -> None:
+        """Refuses figures that mean nothing.
+
+        Raises:
+            DivergedError: The loss is not finite; the weights are, so it comes from pixels or from huge outputs.
+        """
+        if not self.is_finite:
+            raise DivergedError(
+                f"diverged: the loss of the {split} images is not a finite number",
+                hint="look for images whose pixels are not finite numbers, or train with a smaller optimizer.lr",
+            )
+
 
 def image_losses(loss_fn: nn.Module, logits: Tensor, labels: Tensor) -> Tensor:
     """`(B,)`: the loss of each image; a foreign loss that gives one mean counts as that for every image."""
@@ -66,8 +88,9 @@ def evaluate(
     should_stop: Callable[[], bool] = lambda: False,
     on_batch: Callable[[], None] = lambda: None,
     team: Team | None = None,
+    parted: PartedWork | None = None,
 ) -> EvaluationResult | None:
-    """Runs a model over all inputs in evaluation mode, and leaves its mode as it was.
+    """Runs a model over all inputs in evaluation mode, and leaves its mode as it was; the same for the loss.
 
     Args:
         model: Maps images `(B, C, H, W)` to logits.
@@ -79,28 +102,33 @@ def evaluate(
         on_batch: Called after each batch.
         team: The processes of which each has a share of the inputs, in their order; all get the same figures, and the
             first one alone what was collected.
+        parted: Computes a batch in smaller parts where memory does not suffice, and remembers for the next time; None
+            begins anew.
 
     Returns:
         The result, or None when `should_stop` said so, to any process.
 
     Raises:
-        MemoryLimitError: The device has no room for a batch.
+        MemoryLimitError: The device has no room for the smallest parts of a batch.
     """
     was_training = model.training
     model.eval()
+    loss_fn.eval()  # one that keeps statistics keeps those of training
     totals, is_stopped = _Totals(compute.device, collect=collect), False
+    parted = parted or PartedWork(EVALUATION, compute.device)
+    figures_of = partial(_figures, model, loss_fn, compute=compute, collect=collect)
     try:
         with memory_limit("out of memory while evaluating", hint="type a smaller trainer.eval_batch_size"):
             for batch in inputs:
-                with compute.autocast():
-                    logits = model(batch.images)
-                totals.add(loss_fn, logits, batch.labels)
+                for figures in parted.compute(partial(figures_of, batch), batch_size=len(batch.labels)):
+                    totals.add(figures)
                 on_batch()
                 is_stopped = should_stop()
                 if is_stopped:
                     break
     finally:
         model.train(was_training)
+        loss_fn.train(was_training)
     if team is not None:
         is_stopped = bool(team.start_largest([int(is_stopped)])()[0])
     if is_stopped:
@@ -108,6 +136,32 @@ def evaluate(
     if team is not None:
         totals.join(team)
     return totals.result()
+
+
+class _Figures(NamedTuple):
+    """Of some images: sums, how many, and what is collected of each: labels, probabilities, predictions."""
+
+    loss: Tensor
+    cross_entropy: Tensor
+    num_correct: Tensor
+    num_images: int
+    collected: tuple[Tensor, Tensor, Tensor] | None
+
+
+def _figures(
+    model: nn.Module, loss_fn: nn.Module, batch: Any, num_parts: int, *, compute: Compute, collect: bool
+) -> list[_Figures]:
+    """Of each of so many parts of a batch."""
+    parts = []
+    columns = batch.images.tensor_split(num_parts), batch.labels.tensor_split(num_parts)
+    for images, labels in zip(*columns, strict=True):
+        with compute.autocast():
+            logits = model(images)
+        probabilities, predictions = loss_fn.probabilities(logits), predicted_classes(logits)
+        sums = image_losses(loss_fn, logits, labels).sum(), surprise(probabilities, labels).sum()
+        kept = (labels.cpu(), probabilities.cpu(), predictions.cpu()) if collect else None
+        parts.append(_Figures(*sums, (predictions == labels).sum(), len(labels), kept))
+    return parts
 
 
 class _Totals:
@@ -119,15 +173,14 @@ class _Totals:
         self.num_correct, self.num_images = torch.zeros((), dtype=torch.int64, device=device), 0
         self.collected: list[tuple[Tensor, Tensor, Tensor]] | None = [] if collect else None
 
-    def add(self, loss_fn: nn.Module, logits: Tensor, labels: Tensor) -> None:
-        """Takes in a batch."""
-        probabilities, predictions = loss_fn.probabilities(logits), predicted_classes(logits)
-        self.loss += image_losses(loss_fn, logits, labels).sum()
-        self.cross_entropy += surprise(probabilities, labels).sum()
-        self.num_correct += (predictions == labels).sum()
-        self.num_images += len(labels)
-        if self.collected is not None:
-            self.collected.append((labels.cpu(), probabilities.cpu(), predictions.cpu()))
+    def add(self, figures: _Figures) -> None:
+        """Takes in a batch, or a part of one."""
+        self.loss += figures.loss
+        self.cross_entropy += figures.cross_entropy
+        self.num_correct += figures.num_correct
+        self.num_images += figures.num_images
+        if self.collected is not None and figures.collected is not None:
+            self.collected.append(figures.collected)
 
     def join(self, team: Team) -> None:
         """Adds up the sums of all processes, and puts what they collected together in their order."""

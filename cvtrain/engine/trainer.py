@@ -14,18 +14,16 @@ import torch
 from torch import Tensor, nn
 
 from cvtrain.engine.averaging import WeightAverage
-from cvtrain.engine.device import Compute, memory_limit, step_memory_limit
+from cvtrain.engine.device import Compute, memory_limit
 from cvtrain.engine.diagnosis.history import Totals
 from cvtrain.engine.diagnosis.measures import StepMeasure
 from cvtrain.engine.distributed.shared_training import SharedTraining
-from cvtrain.engine.evaluator import EvaluationResult, image_losses
+from cvtrain.engine.evaluator import EvaluationResult
 from cvtrain.engine.events import Evaluation, Schedule, Step
+from cvtrain.engine.finite import FiniteCheck
+from cvtrain.engine.plain_state import check_fits_optimizer
+from cvtrain.engine.step import TrainingStep
 from cvtrain.engine.sums import RunningSums
-from cvtrain.errors import DivergedError
-from cvtrain.seeding import derive_seed
-
-CHECK_EVERY = 50
-"""Steps between looks at whether losses on a GPU were finite: each look waits for the GPU."""
 
 
 class Trainer:
@@ -44,15 +42,19 @@ class Trainer:
         total_steps: When training is over.
         seed: Of everything random inside a step (dropout).
         evaluate_every: Steps between evaluations.
-        accumulate: Parts that each batch is computed in.
+        accumulate: Parts that each batch is computed in; more where memory does not suffice.
         grad_clip: Largest norm of the gradient, or None.
         average: Averaged weights to keep and evaluate, or None.
         frozen: Modules that stay in evaluation mode.
         forward: The model to call, when it is not the model itself (compiled).
         shared: What several processes do together; all of them call everything here in the same order.
+        warn: Takes a sentence for the user.
+        name_images: What to call the training images with some indices; None: by these.
 
     Attributes:
         measure: Gives what watches the step of a number, from 1, or None for nearly all; may be replaced.
+        step: Steps taken.
+        is_whole: Whether the state is that after these steps; False after an error that came while weights changed.
     """
 
     def __init__(
@@ -74,21 +76,40 @@ class Trainer:
         frozen: Sequence[nn.Module] = (),
         forward: Callable[[Tensor], Tensor] | None = None,
         shared: SharedTraining | None = None,
+        warn: Callable[[str], None] = lambda _sentence: None,
+        name_images: Callable[[Tensor], Sequence[str]] | None = None,
     ) -> None:
         self.model, self.loss_fn, self.optimizer, self.schedule = model, loss_fn, optimizer, schedule
         self.inputs, self.evaluate_fn, self.compute = inputs, evaluate_fn, compute
         self.total_steps, self.seed, self.evaluate_every = total_steps, seed, evaluate_every
-        self.accumulate, self.grad_clip, self.average, self.frozen = accumulate, grad_clip, average, frozen
-        self.forward, self.shared = forward or model, shared
+        self.average, self.frozen, self.shared = average, frozen, shared
         self.measure: Callable[[int], StepMeasure | None] = lambda _step: None
         self._tell_step = getattr(loss_fn, "set_step", lambda step: None)
         self._class_logits = getattr(loss_fn, "class_logits", lambda outputs: outputs)
-        self.step = 0
+        self.step, self.is_whole = 0, True
         self._evaluated_at = 0
         self._base_lrs = [group["lr"] for group in optimizer.param_groups]
-        self._scaler = torch.amp.GradScaler(compute.device.type, enabled=compute.precision == "fp16")
         self._sums = RunningSums(self.compute.device)
-        self._bad_step = torch.zeros((), dtype=torch.int64, device=compute.device)
+        self._step_maker = TrainingStep(
+            model,
+            loss_fn,
+            optimizer,
+            compute=compute,
+            forward=forward or model,
+            seed=seed,
+            accumulate=accumulate,
+            grad_clip=grad_clip,
+            shared=shared,
+            warn=warn,
+        )
+        self._finite = FiniteCheck(
+            (model, loss_fn),
+            optimizer=optimizer,
+            average=average,
+            scaler=self._step_maker.scaler,
+            device=compute.device,
+            name_images=name_images or (lambda indices: [f"image {i}" for i in indices.tolist()]),
+        )
 
     @property
     def position(self) -> tuple[int, int]:
@@ -104,6 +125,11 @@ class Trainer:
         return self._sums if self.shared is None else self.shared.total(self._sums)
 
     @property
+    def num_parts(self) -> int:
+        """Parts that each batch is computed in now."""
+        return self._step_maker.parted.num_parts
+
+    @property
     def steps_per_epoch(self) -> int:
         """Batches in one pass over the training images."""
         return len(self.inputs)
@@ -115,7 +141,8 @@ class Trainer:
         stop is not yielded; it is made when the trainer runs again.
 
         Raises:
-            DivergedError: A loss is not finite.
+            DivergedError: A number is not finite: on a CPU after the step that made it so, on a GPU within
+                `finite.CHECK_EVERY` steps, and on both before it is yielded in an evaluation.
             MemoryLimitError: The device has no room.
         """
         self._set_mode()
@@ -154,72 +181,33 @@ class Trainer:
             yield batch
 
     def _take_step(self, inputs: Any) -> Step:
-        lr = self._set_lr()
+        lr, number = self._set_lr(), self.step + 1
         self._tell_step(self.step)
-        self._seed_step()
-        with step_memory_limit(inputs.batch_size, self.accumulate):
-            self._train_on(inputs)
-        self.step += 1
+        results, measure, is_bad = self._step_maker.compute_gradient(
+            inputs,
+            step=self.step,
+            measure=lambda: self.measure(number),
+            has_seen_bad=self._finite.has_seen_bad,
+        )
+        self._finite.see_losses(number, inputs, [result.losses for result in results], is_bad=is_bad)
+        self.is_whole = False
+        self._step_maker.change_weights(measure, check=self._finite, step=number)
+        for result in results:
+            if self.shared is None or self.shared.counts(result.part):
+                self._sums.add(result.losses.sum(), self._class_logits(result.logits), result.part)
         if self.average is not None:
             self.average.update()
-        if self.compute.device.type == "cpu" or self.step % CHECK_EVERY == 0:
-            self.check_finite_losses()
+        self.step, self.is_whole = number, True
+        if self._finite.is_time(number):
+            self._finite.check_all(number)
         self._sums.seconds += time.perf_counter() - self._batch_started
-        return Step(self.step, lr)
-
-    def _train_on(self, inputs: Any) -> None:
-        self.optimizer.zero_grad(set_to_none=True)
-        measure = self.measure(self.step + 1)
-        parts, shared = inputs.parts(self.accumulate), self.shared
-        for part in parts:
-            with self.compute.autocast(), shared.forward_pass(part) if shared else nullcontext():
-                logits = self.forward(part.images)
-            if measure:
-                measure.outputs(part.images, logits)
-            losses = image_losses(self.loss_fn, logits, part.labels)
-            if part.weight is not None:
-                others = image_losses(self.loss_fn, logits, part.other_labels)
-                losses = part.weight * losses + (1 - part.weight) * others
-            loss = losses.sum()
-            if shared and part is parts[-1]:
-                shared.expect_gradients(~torch.isfinite(loss.detach()) | (self._bad_step > 0))
-            self._scaler.scale(loss / (inputs.batch_size * part.num_copies)).backward()
-            self._add_to_sums(loss.detach(), logits.detach(), part)
-        if shared:
-            self._note_bad(shared.sum_gradients() > 0)
-        self._scaler.unscale_(self.optimizer) if self._scaler.is_enabled() else None
-        if measure:
-            measure.gradients()
-        if self.grad_clip is not None:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.grad_clip)
-        self._scaler.step(self.optimizer)
-        self._scaler.update()
-        if measure:
-            measure.update()
-
-    def _add_to_sums(self, loss: Tensor, logits: Tensor, part: Any) -> None:
-        if self.shared is None or self.shared.counts(part):
-            self._sums.add(loss, self._class_logits(logits), part)
-        self._note_bad(~torch.isfinite(loss))
-
-    def _note_bad(self, is_bad: Tensor) -> None:
-        self._bad_step += (is_bad & (self._bad_step == 0)) * (self.step + 1)
+        return Step(number, lr)
 
     def _set_lr(self) -> float:
         factor = self.schedule.factor(self.step)
         for group, base_lr in zip(self.optimizer.param_groups, self._base_lrs, strict=True):
             group["lr"] = base_lr * factor
         return self._base_lrs[0] * factor
-
-    def _seed_step(self) -> None:
-        """Dropout draws from the global generators: each step, and each process, gives them a seed of its own."""
-        process = self.shared.seed_parts if self.shared else ()
-        seed = derive_seed(self.seed, "step", self.step, *process)
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed visits every backend: 75 times slower
-        if self.compute.device.type == "cuda":
-            torch.cuda.manual_seed(seed)
-        elif self.compute.device.type == "mps":
-            torch.mps.manual_seed(seed)
 
     # ------------------------------------------------------------------------------------------ evaluation
 
@@ -229,15 +217,15 @@ class Trainer:
 
     def _evaluate(self) -> Evaluation | None:
         started = time.perf_counter()
-        self.check_finite_losses()  # waits for the steps that a GPU has still to do: they are training too
+        self.check_finite()  # waits for the steps that a GPU has still to do: they are training too
         self._sums.seconds += time.perf_counter() - started
         sums = self._all_sums()
         with self.average.applied() if self.average else nullcontext():
             result = self.evaluate_fn() if self.evaluate_fn else None
         if result is None and self.evaluate_fn:
             return None
-        if result is not None and not torch.isfinite(torch.tensor(result.loss)):
-            raise self._diverged("the validation loss", self.step)
+        if result is not None and not result.is_finite:
+            raise self._finite.error("the validation loss", self.step)
         epoch = self.step / self.steps_per_epoch
         evaluation = Evaluation(
             epoch=int(epoch) if epoch == int(epoch) else round(epoch, 4),
@@ -258,39 +246,13 @@ class Trainer:
         self._set_mode()
         return evaluation
 
-    # -------------------------------------------------------------------------------------------- finite numbers
-
-    def check_finite_losses(self) -> None:
-        """Looks whether every loss so far was finite.
-
-        Raises:
-            DivergedError: One was not; the message names its step.
-        """
-        bad_step = int(self._bad_step)
-        if bad_step:
-            raise self._diverged("the loss", bad_step)
-
-    def check_finite_weights(self) -> None:
-        """Looks at every number that would be saved.
+    def check_finite(self) -> None:
+        """Looks at every number that would be saved, and at every loss so far.
 
         Raises:
             DivergedError: One is not finite.
         """
-        named = [(f"the weight {name}", tensor) for name, tensor in self.model.state_dict().items()]
-        named += [("an averaged weight", tensor) for tensor in self.average.averages] if self.average else []
-        of_optimizer = [tensor for state in self.optimizer.state.values() for tensor in state.values()]
-        named += [("the state of the optimizer", t) for t in of_optimizer if isinstance(t, Tensor)]
-        for name, tensor in named:
-            if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-                raise self._diverged(name, self.step)
-
-    def _diverged(self, what: str, step: int) -> DivergedError:
-        lr = self.optimizer.param_groups[0]["lr"]
-        return DivergedError(
-            f"diverged: {what} is not a finite number at step {step} (lr {lr:g})",
-            hint=f"try a smaller optimizer.lr such as optimizer.lr={self._base_lrs[0] / 10:.3g},"
-            " scheduler.warmup_epochs=1 or trainer.grad_clip=1",
-        )
+        self._finite.check_all(self.step)
 
     # -------------------------------------------------------------------------------------------- state
 
@@ -301,10 +263,12 @@ class Trainer:
             "evaluated_at": self._evaluated_at,
             "sums": self._all_sums().state_dict(),
             "model": self.model.state_dict(),
+            "loss": self.loss_fn.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
-            "scaler": self._scaler.state_dict(),
+            "scaler": self._step_maker.scaler.state_dict(),
             "average": self.average.state_dict() if self.average else None,
+            "num_parts": self.num_parts,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -313,8 +277,12 @@ class Trainer:
         if self.shared is None or self.shared.team.is_first:
             self._sums.load_state_dict(state["sums"])
         self.model.load_state_dict(state["model"])
+        self.loss_fn.load_state_dict(state.get("loss", {}))  # which checkpoints of earlier versions lack
+        check_fits_optimizer(state["optimizer"], self.optimizer)
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
-        self._scaler.load_state_dict(state["scaler"])
+        self._step_maker.scaler.load_state_dict(state["scaler"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
+        parted = self._step_maker.parted
+        parted.num_parts = max(parted.num_parts, state.get("num_parts", 1))

@@ -96,7 +96,7 @@ def _train_accuracy(run_dir: RunDir, step: int) -> float:
     try:
         rows = (row for row in run_dir.read_metrics() if row["step"] == str(step))
         return next((float(row["train_accuracy"]) for row in rows), math.nan)
-    except OSError:  # somebody has removed the file: all other figures are on the card
+    except (OSError, ValueError, KeyError):  # the file is gone or damaged: all other figures are on the card
         return math.nan
 
 

@@ -26,6 +26,7 @@ from cvtrain.errors import CheckpointError, ConfigError, CvtrainError, DataError
 from cvtrain.outputs import RunDir
 from cvtrain.place import Place
 from cvtrain.record import memory_limit_of, new_card, recorded
+from cvtrain.rehearsal import check_determinism
 from cvtrain.resume import first_line
 from cvtrain.sample_size import sentences as say
 from cvtrain.sample_size.cell import tidy
@@ -60,6 +61,7 @@ def run(config: Config, *, place: Place | None = None) -> float:
         InterruptedBySignal: A signal came; what is done is done.
     """
     check(config, trains=True)
+    check_determinism(config)
     return start(config, place) if config["resume"] is None else resume(config)
 
 

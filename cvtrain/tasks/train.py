@@ -27,6 +27,7 @@ from cvtrain.launch import check_launch, resume_command
 from cvtrain.outputs import RunDir, is_job
 from cvtrain.place import Place
 from cvtrain.record import new_card, recorded
+from cvtrain.rehearsal import check_determinism
 from cvtrain.signals import StopRequest
 from cvtrain.together import joined
 
@@ -43,6 +44,7 @@ def run(config: Config, *, place: Place | None = None) -> float | None:
     """
     rank = check_launch(config)
     check(config, trains=True)
+    check_determinism(config)
     with joined(rank, build.device(config, rank)) as team:
         if team is not None and not team.is_first:
             return follow(config, team)
@@ -143,7 +145,7 @@ def assemble(
         checkpoint = _handed_out(checkpoint, team)
     first_weights = None if checkpoint else read_start(config)
     with team.first_of_each_machine_first() if team else contextlib.nullcontext():
-        prepared = build.data(config, progress=console.progress)
+        prepared = build.warned_of_leaks(config, build.data(config, progress=console.progress))
     if team is not None:
         team.check_same({"data": prepared.facts.fingerprint, "split": prepared.facts.split_hash})
     return Run(
@@ -168,21 +170,23 @@ def train(job: Run, card: dict[str, Any], checkpoint: Loaded | None = None) -> f
     """The recipe, inside a folder that is open."""
     run_dir, prepared = job.run_dir, job.prepared
     introduce(job, card, checkpoint)
-    run_dir.write_split(build.save_split(prepared))
+    run_dir.write_split(build.save_split(prepared, names=True))
     run_dir.write_card(card)
 
     try:
         stop_reason = job.train()
     finally:
-        card["warnings"] = [*warnings_of(job), *job.watch.messages]
+        card["warnings"] = [*job.warnings, *warnings_of(job), *job.watch.messages]
     result = job.test(stop_reason)
 
     names = prepared.facts.class_names
     card.update(results.card_figures(result), test=results.figures(result.test, names))
     rows = results.prediction_rows(result.test, prepared.names("test"), names)
-    run_dir.write_predictions(results.PREDICTIONS_HEADER, rows)
-    draw(job, result.test)
-    say_result(job, result)
+    try:
+        run_dir.write_predictions(results.PREDICTIONS_HEADER, rows)
+        draw(job, result.test)
+    finally:  # the disk may be full by now: the figures are told all the same
+        say_result(job, result)
     best = result.selection.best
     return best.val_accuracy if best else None
 
@@ -200,7 +204,7 @@ def introduce(job: Run, card: dict[str, Any], checkpoint: Loaded | None) -> None
         device=job.compute.name,
         num_processes=job.team.size if job.team else 1,
         precision=job.compute.precision,
-        warnings=[*warnings_of(job), *job.watch.messages],
+        warnings=[*job.warnings, *warnings_of(job), *job.watch.messages],
         **({"init_from": job.origin} if job.origin else {}),
     )
     sizes = [len(getattr(prepared.split, split)) for split in ("train", "val", "test")]

@@ -133,3 +133,71 @@ def test_truncated_gzip_file_is_named(tmp_path):
     (tmp_path / "a.gz").write_bytes(gzip.compress(b"content" * 100)[:-9])
     with pytest.raises(DataError, match=r"a\.gz cannot be read, or is damaged or cut short"):
         read_compressed(tmp_path / "a.gz", max_bytes=10_000)
+
+
+# ------------------------------------------------------------------------------------------------ made to do harm
+
+
+def pax(name, **headers):
+    info = tarfile.TarInfo(name)
+    info.pax_headers = headers
+    return info
+
+
+def many(count):
+    return [(f"{i}.png", b"") for i in range(count)]
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        [special("block", tarfile.BLKTYPE)],
+        [special("old", tarfile.CONTTYPE)],
+        [special("d", tarfile.LNKTYPE, "a"), ("d", b"x")],
+        [special("d", tarfile.SYMTYPE, ".."), ("d/out", b"x")],
+        [pax("a", path="../out")],
+        [pax("a", path="/out")],
+        [pax("a", path="d/" * 4000 + "../out")],
+        [("d/" * 2000 + "../" * 2001 + "out", b"x")],
+        [("c:out", b"x")],
+        [("..", b"x")],
+        [("d/..\\..\\out", b"x")],
+    ],
+)
+def test_members_of_odd_kinds_and_names_are_refused(tmp_path, members):
+    path = write_tar(tmp_path / "a.tar", [("0.png", b"one"), *members], "w")
+    with pytest.raises(DataError, match=r"is a link or a special file|points outside the archive"):
+        read_members(path, lambda name: True, max_bytes=10**6)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.tar"]
+
+
+def test_pax_headers_cannot_claim_a_size_that_is_not_there(tmp_path):
+    path = write_tar(tmp_path / "a.tar", [pax("a", size="999999999999")], "w")
+    with pytest.raises(DataError):
+        read_members(path, lambda name: True, max_bytes=10**6)
+
+
+def test_sparse_members_are_refused(tmp_path):
+    path = write_tar(tmp_path / "a.tar", [special("a", tarfile.GNUTYPE_SPARSE)], "w")
+    with pytest.raises(DataError):
+        read_members(path, lambda name: True, max_bytes=10**6)
+
+
+def test_directory_of_a_zip_that_contradicts_its_members_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("good.png", b"content")
+    data = (tmp_path / "a.zip").read_bytes()
+    at = data.rindex(b"good.png")
+    (tmp_path / "a.zip").write_bytes(data[:at] + b"evil.png" + data[at + 8 :])
+    with pytest.raises(DataError, match="cannot be read, or is damaged"):
+        read_members(tmp_path / "a.zip", lambda name: True, max_bytes=100)
+
+
+def test_number_of_members_is_limited(tmp_path, monkeypatch):
+    monkeypatch.setattr("cvtrain.data.archives._MAX_MEMBERS", 500)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for name, content in many(501):
+            archive.writestr(name, content)
+    for path in (tmp_path / "a.zip", write_tar(tmp_path / "a.tar", many(501), "w")):
+        with pytest.raises(DataError, match="more than 500 members"):
+            read_members(path, lambda name: True, max_bytes=100)

@@ -74,6 +74,8 @@ def test_all_bad_images_are_listed_in_one_pass(photos, tmp_path, num_workers):
     assert [index for index, _ in result.bad] == bad
     assert result.bad[0][1] == "is empty (0 bytes)"
     assert "no such file" in result.bad[1][1]
+    checked = decode_files(paths, DecodeSettings(image_size=0, channels=3, resize="crop"), num_workers=num_workers)
+    assert (checked.bad, checked.pixels.shape) == (result.bad, (146, 0, 0, 3))
     good = [index for index in range(150) if index not in bad]
     np.testing.assert_array_equal(
         result.pixels, decode_files([str(photos / f"{i:03}.jpg") for i in good], SETTINGS).pixels

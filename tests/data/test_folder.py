@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from cvtrain.data.decode import ImageError
+from cvtrain.data.file_splits import BadImagesError
 from cvtrain.data.images import MemoryImages
 from cvtrain.data.labelled_images import FileImages
 from cvtrain.errors import ConfigError
@@ -85,6 +86,30 @@ def test_all_wrong_options_are_told_at_once(load_folder):
         load_folder(None, image_size=0, channels=2, resize="zoom", loader="disk", on_bad="ignore")
     assert len(caught.value.problems) == 6
     assert caught.value.problems[0].startswith("data.root is needed")
+
+
+def test_files_are_checked_once_and_again_when_they_change(load_folder, tree):
+    calls = []
+    for _ in range(2):
+        load_folder(loader="files", progress=lambda *call: calls.append(call))
+    assert calls == [(11, 11, "checking images")]
+    path = tree / "train/cat/1.png"
+    path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(BadImagesError, match=r"train/cat/1\.png: is damaged"):
+        load_folder(loader="files", progress=lambda *call: calls.append(call))
+    assert len(calls) == 2
+
+
+@pytest.mark.parametrize("loader", ["memory", "files"])
+def test_image_that_can_be_read_again_is_taken_although_size_and_time_are_the_same(load_folder, tree, loader):
+    path = tree / "train/cat/1.png"
+    content, times = path.read_bytes(), (path.stat().st_atime_ns, path.stat().st_mtime_ns)
+    path.write_bytes(b"x" * len(content))
+    os.utime(path, ns=times)  # as after a change of permissions, or of a disk's mood
+    assert len(load_folder(loader=loader, on_bad="skip").train) == 4
+    path.write_bytes(content)
+    os.utime(path, ns=times)
+    assert len(load_folder(loader=loader, on_bad="skip").train) == 5
 
 
 def test_cache_is_used_at_the_second_start(load_folder, tree):

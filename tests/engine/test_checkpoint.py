@@ -141,6 +141,17 @@ def test_when_all_are_damaged_nothing_is_deleted_and_nothing_starts_anew(two, tm
     assert sorted(path.suffix for path in tmp_path.iterdir()) == [".bad", ".bad"]
 
 
+def test_folder_that_cannot_be_read_is_told_and_nothing_starts_anew(two, tmp_path, monkeypatch):
+    def refuse(*_args):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "listdir", refuse)
+    for look in (load_newest, lambda folder: list_checkpoints(folder, "best")):
+        with pytest.raises(CheckpointError, match=f"{tmp_path} cannot be read: Input/output error"):
+            look(tmp_path)
+    prune(two[1], keep=1)  # costs disk space only
+
+
 def test_unreadable_file_keeps_its_name(two, tmp_path):
     two[1].path.unlink()
     two[1].path.mkdir()
@@ -227,7 +238,7 @@ def test_nothing_in_the_package_unpickles_freely():
 
 # ------------------------------------------------------------------------------------------------ faults of the disk
 
-CALLS = ("open", "write", "fsync", "rename", "link")
+CALLS = ("open", "write", "fsync", "replace", "link", "listdir")
 
 
 class Faulty:
@@ -249,7 +260,7 @@ class Faulty:
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EROFS, errno.EDQUOT])
-@pytest.mark.parametrize("failing", range(1, 11))
+@pytest.mark.parametrize("failing", range(1, 12))
 def test_save_that_fails_at_any_call_leaves_the_older_checkpoint_and_nothing_else(
     failing, number, tmp_path, monkeypatch
 ):
@@ -257,9 +268,9 @@ def test_save_that_fails_at_any_call_leaves_the_older_checkpoint_and_nothing_els
     mark_best(older)
     with monkeypatch.context() as patch:
         faulty = Faulty(patch, number=number, first=failing, last=failing)
-        with contextlib.suppress(OutputError) if failing < 10 else contextlib.nullcontext():
+        with contextlib.suppress(OutputError) if failing < 11 else contextlib.nullcontext():
             mark_best(save_checkpoint(tmp_path, state(2), step=2))
-    assert faulty.count >= min(failing, 9), "every call was failed once, and the tenth does not exist"
+    assert faulty.count >= min(failing, 10), "every call was failed once, and the eleventh does not exist"
     assert not list(tmp_path.glob(".tmp-*"))
     assert older.path.exists()
     for kind in ("step", "best"):
@@ -285,12 +296,12 @@ def test_every_byte_is_on_the_disk_before_its_name_and_every_name_before_it_is_r
         monkeypatch.setattr(os, name, recorded(name, getattr(os, name)))
     mark_best(save_checkpoint(tmp_path, state(1), step=1, sync_first=lambda: called.append("rows")))
     assert called == [
-        *("rows", "open", "write", "fsync", "rename", "open", "fsync"),  # the last two: the folder
-        *("link", "open", "fsync"),
+        *("rows", "open", "write", "fsync", "replace", "open", "fsync"),  # the last two: the folder
+        *("link", "open", "fsync", "listdir"),
     ]
     called.clear()
     mark_best(save_checkpoint(tmp_path, state(2), step=2))
-    assert called[-4:] == ["link", "open", "fsync", "unlink"], "the old best goes last"
+    assert called[-5:] == ["link", "open", "fsync", "listdir", "unlink"], "the old best goes last"
 
 
 def test_error_of_a_save_says_where_and_why(tmp_path, monkeypatch):

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from cvtrain.build import ForeignLoss
 from cvtrain.engine.device import Compute
 from cvtrain.engine.evaluator import evaluate, surprise
-from cvtrain.errors import MemoryLimitError
+from cvtrain.engine.memory import EVALUATION, PartedWork
+from cvtrain.errors import DivergedError, MemoryLimitError
 from cvtrain.losses import BinaryCrossEntropy, CrossEntropy, MeanAbsoluteError
 
 CPU = Compute(torch.device("cpu"))
@@ -137,11 +138,46 @@ def test_accuracy_and_predictions_agree_where_probabilities_tie():
     assert result.predictions.tolist() == [2, 2, 2]
 
 
-def test_lack_of_memory_says_what_to_type():
-    class Greedy(nn.Module):
-        def forward(self, images):
-            return torch.empty(2**60)
+class Limited(nn.Module):
+    """Has no room for more than some images."""
 
-    with pytest.raises(MemoryLimitError, match="out of memory while evaluating") as caught:
-        evaluate(Greedy(), LOSS, batches(8), compute=CPU)
+    def __init__(self, room):
+        super().__init__()
+        self.net, self.room, self.sizes = net(), room, []
+
+    def forward(self, images):
+        self.sizes.append(len(images))
+        return self.net(images if len(images) <= self.room else torch.empty(2**60))
+
+
+def test_batch_without_room_is_evaluated_in_parts_with_the_same_figures():
+    expected, said = evaluate(net(), LOSS, batches(20), compute=CPU, collect=True), []
+    model, parted = Limited(5), PartedWork(EVALUATION, CPU.device, warn=said.append)
+    for _ in range(2):
+        result = evaluate(model, LOSS, batches(20), compute=CPU, collect=True, parted=parted)
+        assert (result.num_images, result.accuracy) == (37, expected.accuracy)
+        assert result.loss == pytest.approx(expected.loss, rel=1e-6)
+        assert torch.equal(result.labels, expected.labels)
+        assert torch.equal(result.predictions, expected.predictions)
+        torch.testing.assert_close(result.probabilities, expected.probabilities, rtol=1e-5, atol=1e-6)
+    assert model.sizes == [20, 10, *[5] * 4, *[5, 4, 4, 4], *[5] * 4, *[5, 4, 4, 4]], "what was found out is kept"
+    assert said == [
+        "out of memory while evaluating 20 images at once: now 5 at a time, which changes no result;"
+        " next time type trainer.eval_batch_size=5"
+    ]
+
+
+def test_lack_of_memory_says_what_to_type():
+    with pytest.raises(MemoryLimitError, match="while evaluating 8 images and also in 8 parts of 1 images") as caught:
+        evaluate(Limited(0), LOSS, batches(8), compute=CPU)
     assert "trainer.eval_batch_size" in caught.value.hint
+
+
+def test_figures_that_are_not_finite_are_refused():
+    data = batches(8)
+    data[1].images[3, 0, 0, 0] = float("inf")
+    result = evaluate(net(), LOSS, data, compute=CPU)
+    assert not result.is_finite
+    with pytest.raises(DivergedError, match="the loss of the test images is not a finite number"):
+        result.check_finite("test")
+    evaluate(net(), LOSS, batches(8), compute=CPU).check_finite("test")

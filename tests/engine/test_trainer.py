@@ -1,4 +1,4 @@
-import re
+import weakref
 from functools import partial
 from itertools import islice
 
@@ -15,11 +15,13 @@ from cvtrain.data.inputs import EvalInputs, TrainInputs
 from cvtrain.data.statistics import Normalize, Statistics
 from cvtrain.engine.averaging import WeightAverage
 from cvtrain.engine.device import Compute
+from cvtrain.engine.diagnosis.measures import StepMeasure
 from cvtrain.engine.evaluator import evaluate
 from cvtrain.engine.events import Evaluation, Step
 from cvtrain.engine.freezing import freeze
+from cvtrain.engine.memory import TRAINING, PartedWork
 from cvtrain.engine.trainer import Trainer
-from cvtrain.errors import DivergedError, MemoryLimitError
+from cvtrain.errors import MemoryLimitError
 from cvtrain.losses import CrossEntropy
 from cvtrain.schedulers import Constant, Cosine
 
@@ -389,73 +391,153 @@ def test_frozen_parts_keep_their_bits_statistics_included(image_set):
 # ------------------------------------------------------------------------------------------------ what goes wrong
 
 
-class NotFiniteAt(CrossEntropy):
-    """A cross-entropy that is not a number at one step."""
+class Limited(nn.Module):
+    """Has no room for batches of more than some images, found out in the backward pass of the last layer."""
 
-    def unweighted(self, logits, labels):
-        self.calls = getattr(self, "calls", 0) + 1
-        return super().unweighted(logits, labels) * (float("nan") if self.calls == self.at else 1.0)
-
-
-@pytest.mark.parametrize("step", [1, 3, 9])
-def test_loss_that_is_not_finite_names_its_step(image_set, step):
-    loss_fn = NotFiniteAt(num_classes=5, class_counts=(1,) * 5)
-    loss_fn.at = step
-    with pytest.raises(DivergedError, match=rf"the loss is not a finite number at step {step} \(lr 0\.1\)") as caught:
-        train(make(image_set, loss_fn=loss_fn))
-    assert "optimizer.lr" in caught.value.hint
-
-
-def test_exploding_training_is_stopped(image_set):
-    with pytest.raises(DivergedError, match="not a finite number at step"):
-        train(make(image_set, lr=1e30))
-
-
-def test_validation_loss_that_is_not_finite_is_refused(image_set):
-    trainer = make(image_set, validate=True)
-    evaluate_fn = trainer.evaluate_fn
-
-    def spoiled():
-        with torch.no_grad():
-            trainer.model[5].bias.fill_(float("inf"))
-        return evaluate_fn()
-
-    trainer.evaluate_fn = spoiled
-    with pytest.raises(DivergedError, match="the validation loss is not a finite number at step 4"):
-        train(trainer)
-
-
-def test_weight_that_is_not_finite_is_named(image_set):
-    trainer = make(image_set)
-    trainer.check_finite_weights()
-    with torch.no_grad():
-        trainer.model[5].weight[0, 0] = float("nan")
-    with pytest.raises(DivergedError, match=r"the weight 5\.weight is not a finite number at step 0"):
-        trainer.check_finite_weights()
-
-
-class Greedy(nn.Module):
-    """Asks for more memory than any machine has."""
-
-    def __init__(self):
+    def __init__(self, room, *, from_call=1):
         super().__init__()
-        self.weight = nn.Parameter(torch.zeros(1))
+        self.layers = plain_model(dropout=0.5, norm=True)
+        self.room, self.from_call, self.calls, self.failed = room, from_call, 0, []
 
     def forward(self, images):
-        return torch.empty(2**60) * self.weight
+        assert all(reference() is None for reference in self.failed), "tensors of a failed attempt are still there"
+        self.calls += self.training
+        hidden = self.layers[:5](images)
+        if self.training and self.calls >= self.from_call and len(images) > self.room:
+            self.failed.append(weakref.ref(hidden))
+            hidden.register_hook(self.run_out)
+        return self.layers[5](hidden)
+
+    def run_out(self, _gradient):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
 
-@pytest.mark.parametrize(
-    ("accumulate", "message", "hint"),
-    [
-        (1, "out of memory in a step of 8 images$", r"trainer\.accumulate=2 .* trainer\.batch_size=4"),
-        (4, "out of memory in a step of 8 images in 4 parts", r"trainer\.accumulate=8"),
-    ],
-)
-def test_lack_of_memory_says_what_to_type(image_set, accumulate, message, hint):
-    with pytest.raises(MemoryLimitError, match=message) as caught:
-        train(make(image_set, Greedy(), accumulate=accumulate))
-    assert re.search(hint, caught.value.hint)
+def assert_same_training(ours, theirs):
+    assert_same_weights(ours, theirs)
+    for a, b in zip(ours.optimizer.state.values(), theirs.optimizer.state.values(), strict=True):
+        assert torch.equal(a["momentum_buffer"], b["momentum_buffer"])
+    ours, theirs = ours.state_dict(), theirs.state_dict()
+    assert {k: v for k, v in ours["sums"].items() if k != "seconds"} == {
+        k: v for k, v in theirs["sums"].items() if k != "seconds"
+    }
+
+
+@pytest.mark.parametrize(("room", "num_parts"), [(5, 2), (3, 4)])
+def test_steps_without_room_are_made_again_in_parts_as_if_they_had_been_so_from_the_start(image_set, room, num_parts):
+    said = []
+    limited = make(image_set, Limited(room), warn=said.append, validate=True)
+    in_parts = make(image_set, Limited(99), accumulate=num_parts, validate=True)
+    found, expected = evaluations(train(limited)), evaluations(train(in_parts))
+    assert_same_training(limited, in_parts)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert (ours.train_loss, ours.val_loss) == (theirs.train_loss, theirs.val_loss)
+    assert len(limited.model.failed) == num_parts // 2, "a step alone has failed"
+    assert limited.num_parts == num_parts
+    assert len(said) == 1
+    assert f"next time type trainer.accumulate={num_parts}" in said[0]
+
+
+def test_step_that_first_has_no_room_changes_nothing_before_it_and_a_resumed_run_keeps_its_parts(image_set):
+    limited = make(image_set, Limited(5, from_call=7), validate=True)
+    train(limited)
+    first = make(image_set, Limited(99), validate=True)
+    list(islice(first.run(), 7))  # six steps and an evaluation
+    second = make(image_set, Limited(99), accumulate=2, validate=True)
+    second.load_state_dict(first.state_dict())
+    half = list(islice(second.run(), 2))
+    third = make(image_set, Limited(99), validate=True)
+    third.load_state_dict(second.state_dict())
+    assert third.num_parts == 2
+    train(third)
+    assert isinstance(half[0], Step)
+    assert_same_training(limited, third)
+
+
+def test_what_watches_a_step_sees_the_attempt_that_succeeds_alone(image_set):
+    watches = []
+
+    def measure_of(trainer):
+        def measure(_step):
+            watches.append(StepMeasure(trainer.model, lambda outputs: outputs))
+            return watches[-1]
+
+        return measure
+
+    figures = []
+    for trainer in (
+        make(image_set, Limited(5), total_steps=1),
+        make(image_set, Limited(99), accumulate=2, total_steps=1),
+    ):
+        trainer.measure = measure_of(trainer)
+        train(trainer)
+        figures.append(watches[-1].figures())
+    assert len(watches) == 3
+    assert figures[0] == figures[1]
+
+
+def test_loss_scaler_sees_the_attempt_that_succeeds_alone(image_set):
+    half = Compute(CPU.device, "fp16", channels_last=False)
+    limited = make(image_set, Limited(5), compute=half)
+    in_parts = make(image_set, Limited(99), compute=half, accumulate=2)
+    train(limited), train(in_parts)
+    assert_same_training(limited, in_parts)
+    assert limited.state_dict()["scaler"] == in_parts.state_dict()["scaler"]
+
+
+@pytest.mark.parametrize(("batch_size", "num_parts", "part_size"), [(26, 13, 2), (8, 4, 2)])
+def test_step_that_never_has_room_leaves_the_state_before_it(image_set, batch_size, num_parts, part_size):
+    trainer = make(image_set, Limited(1), inputs=inputs_of(image_set, batch_size=batch_size))
+    before = weights(trainer)
+    where = f"in a step of {batch_size} images and also in {num_parts} parts of {part_size} images"
+    with pytest.raises(MemoryLimitError, match=f"out of memory {where}$") as caught:
+        train(trainer)
+    assert "trainer.batch_size" in caught.value.hint
+    assert trainer.is_whole
+    for ours, theirs in zip(weights(trainer), before, strict=True):
+        assert torch.equal(ours, theirs), "statistics too are as they were"
+
+
+def test_halving_ends_after_four_times(image_set):
+    sizes = []
+
+    def work(num_parts):
+        sizes.append(num_parts)
+        raise MemoryError
+
+    parted = PartedWork(TRAINING, CPU.device, num_parts=3, smallest=2)
+    with pytest.raises(MemoryLimitError, match="in 48 parts of 22 images"):
+        parted.compute(work, batch_size=1024)
+    assert sizes == [3, 6, 12, 24, 48]
+
+
+def test_optimizer_without_room_is_told_and_nothing_is_saved_of_half_a_step(image_set):
+    trainer = make(image_set)
+
+    def run_out(*_arguments):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    trainer.optimizer.register_step_post_hook(run_out)
+    with pytest.raises(MemoryLimitError, match="while the optimizer changed the weights") as caught:
+        train(trainer)
+    assert "optimizer=sgd" in caught.value.hint
+    assert not trainer.is_whole
+
+
+def test_real_lack_of_memory_in_a_step_is_met_in_parts(image_set):
+    class Wasteful(nn.Module):
+        """Needs more than any machine has for eight images, and little for four."""
+
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(108, 5)
+
+        def forward(self, images):
+            torch.empty(2 ** (60 if len(images) == 8 else 2))
+            return self.layer(images.flatten(1))
+
+    trainer = make(image_set, Wasteful())
+    train(trainer)
+    assert (trainer.step, trainer.num_parts) == (10, 2)
 
 
 def test_lack_of_memory_for_a_batch_is_told_too(image_set):

@@ -1,5 +1,6 @@
-"""Runs on labelled files in other layouts than a folder per class, each in a process of its own."""
+"""Runs on labelled files, in any layout and in any state, each in a process of its own."""
 
+import os
 import shutil
 
 import numpy as np
@@ -7,6 +8,8 @@ import pytest
 from PIL import Image
 
 from cvtrain.data.food11 import CLASS_NAMES
+from cvtrain.engine.checkpoint import list_checkpoints
+from tests.faults.small_runs import files_words
 
 
 @pytest.fixture
@@ -101,3 +104,48 @@ def test_faulty_table_ends_with_3_and_says_where(smoke, palm):
     assert "11 images have no row: " in stderr
     assert len(stderr.splitlines()) <= 6
     assert "Traceback" not in stderr
+
+
+def test_image_lost_in_mid_run_ends_with_3_and_the_run_goes_on_when_it_is_back(
+    server, images, only_run, end_of, tmp_path
+):
+    root = images(tmp_path / "images")
+    shutil.copytree(root / "test", root / "val")
+    more = [f"data.cache_dir={tmp_path / 'cache'}", "trainer.checkpoint.every_minutes=60"]
+    assert server(files_words(root, *more, workers=0, steps=9, every=4), cwd=tmp_path / "whole").code == 0
+    lost = root / "val/b/001.png"
+    content, times = lost.read_bytes(), (lost.stat().st_atime_ns, lost.stat().st_mtime_ns)
+    lost.write_bytes(b"x" * len(content))
+    os.utime(lost, ns=times)  # nothing shows that it is not the file that was checked
+    ended = server(files_words(root, *more, workers=2, steps=9, every=4), cwd=tmp_path / "stopped")
+    assert ended.code == 3
+    run = only_run(tmp_path / "stopped")
+    assert f"{lost}: is not an image that can be read" in ended.stderr
+    assert f"put it back as it was, and continue with: cvtrain resume={run.relative_to(tmp_path / 'stopped')}" in (
+        ended.stderr
+    )
+    assert "Traceback" not in ended.stderr
+    assert list_checkpoints(run / "checkpoints", "step")[-1].step == 4
+    lost.write_bytes(content)
+    ended = server([f"resume={run}"], cwd=tmp_path / "stopped")
+    assert ended.code == 0, ended.stderr
+    assert end_of(run) == end_of(only_run(tmp_path / "whole"))
+
+
+def test_all_damaged_images_are_told_before_training_and_left_out_on_demand(
+    server, images, read_card, only_run, tmp_path
+):
+    root = images(tmp_path / "images")
+    for number in range(5):
+        path = root / f"train/a/{number:03d}.png"
+        path.write_bytes(path.read_bytes()[:-40])
+    words = files_words(root, f"data.cache_dir={tmp_path / 'cache'}", workers=0, steps=4, every=2)
+    ended = server(words, cwd=tmp_path / "refused")
+    assert ended.code == 3
+    assert "5 of 72 images" in ended.stderr
+    assert "train/a/000.png: is damaged" in ended.stderr
+    assert len(ended.stderr.splitlines()) <= 6
+    assert "Traceback" not in ended.stderr
+    assert server([*words, "data.on_bad=skip"], cwd=tmp_path / "skipped").code == 0
+    card = read_card(only_run(tmp_path / "skipped"))
+    assert any(warning.startswith("5 of 72 images cannot be read and are left out") for warning in card["warnings"])

@@ -1,104 +1,35 @@
-"""Runs that are killed with SIGKILL, and end as if they had not been."""
+"""Runs that are killed with SIGKILL, and end as if they had not been; `python -m tests.faults` kills more of them."""
 
-import random
-import shutil
-import time
+import signal
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-NUM_KILLS = 20
-MOMENTS = ("starting", "training", "training", "saving", "ending")
-"""When the processes of one run are killed, in any order but for the last."""
-STEPS = 250
+from tests.faults import starts
+from tests.faults.figures import Settings
+from tests.faults.kills import Killings
+from tests.faults.lives import last_step_told, remains, saved_step
+from tests.faults.processes import session_of, wait_until
+from tests.faults.small_runs import files_words, kinds_of_calls, leftovers
+
+NUM_KILLS = 6
 
 
-def kill_at(moment, process, cwd, rng, *, last_step):
-    """Kills a process at a random time around a moment of its life; returns whether that was before its end."""
-    if moment == "starting":
-        wait(rng.uniform(0, 2), process)
-    else:
-        wait(60, process, until=lambda: has_begun(process, cwd))
-    if moment == "training":
-        wait(rng.uniform(0, 0.6), process)
-    elif moment == "saving":
-        wait(60, process, until=lambda: any(cwd.glob("out/train/*/*/checkpoints/.tmp-*")), every_seconds=0)
-    elif moment == "ending":
-        wait(60, process, until=lambda: f"step {last_step} " in log(cwd), every_seconds=0.0005)
-        wait(rng.uniform(0, 0.03), process)
-    is_alive = process.poll() is None
-    process.kill()
-    return is_alive
-
-
-def wait(seconds, process, *, until=lambda: False, every_seconds=0.002):
-    """Waits for some time at most, or until something is so or the process ends."""
-    end = time.monotonic() + seconds
-    while process.poll() is None and not until() and time.monotonic() < end:
-        time.sleep(every_seconds)
-
-
-def log(cwd):
-    return "".join(path.read_text() for path in cwd.glob("out/train/*/*/log.txt"))
-
-
-def has_begun(process, cwd):
-    """Whether this process has taken the lock of the run and made its parts."""
-    text = log(cwd)
-    lock = "".join(path.read_text() for path in cwd.glob("out/train/*/*/.lock"))
-    return lock.startswith(f"process {process.pid} ") and text.rstrip().rpartition("writes to")[1] != ""
-
-
-@pytest.fixture
-def live(words, start, only_run):
-    """Kills and continues one run several times, then lets it end."""
-
-    def lived(life, kills, cwd, *, last_step):
-        rng = random.Random(life)
-        moments = [*rng.sample(MOMENTS[:-1], len(MOMENTS) - 1), MOMENTS[-1]]
-        while True:
-            run = only_run(cwd)
-            if run is not None and not (run / "config.yaml").exists():
-                shutil.rmtree(run)  # killed before it was a run at all: nothing to continue
-                run = None
-            with start([f"resume={run}"] if run else words(steps=STEPS), cwd=cwd) as process:
-                if moments and len(kills) < NUM_KILLS:
-                    moment = moments.pop(0)
-                    if kill_at(moment, process, cwd, rng, last_step=last_step):
-                        kills.append((life, moment))
-                        continue
-                out, error = process.communicate(timeout=60)
-            assert process.returncode == 0, out + error  # a run that was killed as it ended says that it is finished
-            return only_run(cwd)
-
-    return lived
-
-
-def test_run_killed_at_random_moments_ends_like_uninterrupted_run(live, end_of, uninterrupted, tmp_path):
-    expected = uninterrupted(steps=STEPS)
-    last_step = expected["metrics.csv"].split()[-1].split(",")[1]
-    kills: list = []
-    ended: dict = {}
-
-    def every_second(first):
-        for life in range(first, 50, 2):
-            if len(kills) < NUM_KILLS:
-                ended[life] = live(life, kills, tmp_path / str(life), last_step=last_step)
-
+def test_runs_killed_at_random_moments_end_like_uninterrupted_runs(servers, tmp_path):
+    killings = Killings(Settings(tmp_path, patience_seconds=60), tmp_path, NUM_KILLS, real_share=0, num_steps=40)
     with ThreadPoolExecutor(2) as pool:
-        list(pool.map(every_second, range(2)))
-    print(kills)
-    assert len(kills) >= NUM_KILLS
-    assert len(ended) >= 4
-    for life, run in ended.items():
-        assert end_of(run) == expected, [moment for of, moment in kills if of == life]
-        assert leftovers(run) == []
+        list(pool.map(killings.work, servers, range(2)))
+    figures = killings.figures()
+    assert sum(figure.num_faults for figure in figures) >= NUM_KILLS
+    assert sum(figure.num_runs for figure in figures) >= 2
+    assert [figure.broken for figure in figures if figure.broken] == []
 
 
-def test_run_killed_at_each_call_that_writes_ends_like_uninterrupted_run(servers, words, only_run, end_of, tmp_path):
+def test_run_killed_at_a_call_that_writes_ends_like_uninterrupted_run(servers, words, only_run, end_of, tmp_path):
     command = words("trainer.checkpoint.every_minutes=1e-9", steps=4, every=2)
     whole = servers[0](command, cwd=tmp_path / "whole")
     expected = end_of(only_run(tmp_path / "whole"))
+    assert len(whole.calls) >= 60
 
     def killed_and_continued(server, number):
         cwd = tmp_path / str(number)
@@ -113,14 +44,28 @@ def test_run_killed_at_each_call_that_writes_ends_like_uninterrupted_run(servers
         return True
 
     def every_second(first):
-        numbers = range(1 + first, len(whole.calls) + 1, 2)
-        return sum(killed_and_continued(servers[first], number) for number in numbers)
+        return sum(killed_and_continued(servers[first], number) for number in kinds_of_calls(whole.calls)[first::4])
 
     with ThreadPoolExecutor(2) as pool:
         num_continued = sum(pool.map(every_second, range(2)))
-    assert num_continued >= 40
+    assert num_continued >= 4
 
 
-def leftovers(run):
-    """Names of temporary and of damaged files."""
-    return [path.name for path in [*run.rglob(".*"), *run.rglob("*.bad")] if path.name != ".lock"]
+def test_killed_run_with_workers_can_be_continued_at_once(server, images, only_run, tmp_path):
+    command = files_words(images(tmp_path / "images"), "trainer.log_every=1", workers=2, steps=100_000)
+    process = server.start(command, cwd=tmp_path)
+    assert wait_until(lambda: last_step_told(process.stdout()) > 7, seconds=60)
+    members = session_of(process.pid)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait().code == -signal.SIGKILL
+    run = only_run(tmp_path)
+    more = [f"trainer.steps={saved_step(run) + 2}", "data.num_workers=0"]
+    ended = server([f"resume={run}", *more], cwd=tmp_path / "resumed")  # its workers may not have left yet
+    assert ended.code == 0, ended.stderr
+    assert len(members) >= 3
+    assert remains(process, members, seconds=60) == ""
+
+
+@pytest.mark.parametrize("measure", [starts.two_in_one_folder, starts.left_locks])
+def test_folder_belongs_to_the_living_process_that_has_locked_it(measure, server, tmp_path):
+    assert measure(server, tmp_path, 2).broken == ()

@@ -65,7 +65,8 @@ def home(tmp_path):
 
 
 def command(home, *words):
-    environment = {**os.environ, "PYTHONPATH": str(home), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    path = os.pathsep.join([str(home), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen([sys.executable, "-m", "cvtrain", *words], cwd=home, env=environment, **pipes)
 
