@@ -19,7 +19,6 @@ from cvtrain.config import Config, config_dir, config_hash, masked
 from cvtrain.console import Console
 from cvtrain.errors import ConfigError, CvtrainError, InterruptedBySignal, JobsFailedError, OutputError
 from cvtrain.help import GROUPS
-from cvtrain.hydra_settings import may_be_read_back
 from cvtrain.jobs.elsewhere import launcher_folder, trouble_in_words
 from cvtrain.jobs.grid import alternatives, is_hydras, key_of
 from cvtrain.jobs.job import SweepJob, overrides_of
@@ -36,6 +35,7 @@ from cvtrain.jobs.preflight import (
 from cvtrain.jobs.stream import JobStream, Words
 from cvtrain.schema import oddities
 from cvtrain.signals import StopRequest
+from cvtrain.sweep_again import command_again, typed_before
 
 
 def run_hydra(arguments: Sequence[str], job: Callable[..., Any]) -> None:
@@ -223,13 +223,17 @@ class Multirun:
         for difference in self.ledger.differences(self.folders if self.is_grid else None):
             console.warn(difference)
 
+    @property
+    def _again(self) -> str:
+        return command_again(self.ledger.path, self.parsed.settings)
+
     def _interrupted(self, interruption: InterruptedBySignal) -> InterruptedBySignal:
         states = [self.ledger.folder(name).state() for name in self.folders]
         done = f"; {states.count('done')} of {len(states)} jobs are done" if self.is_grid else ""
         return InterruptedBySignal(
             f"{interruption.message}{done}",
             signum=interruption.exit_code - 128,
-            hint=f"continue with: cvtrain resume={self.ledger.path}",
+            hint=f"continue with: {self._again}",
         )
 
     def _finish(self, trouble: str | None) -> None:
@@ -247,10 +251,10 @@ class Multirun:
         try:
             self.ledger.write_leaderboard(results, swept=self.swept or None)
         except OutputError as error:  # the figures are still to be seen
-            cannot_write = OutputError(error.message, hint=f"once it can: cvtrain resume={self.ledger.path}")
+            cannot_write = OutputError(error.message, hint=f"once it can: {self._again}")
         say_summary(results, self.ledger, swept=self.swept or None, compares=self.is_grid)
         if trouble is not None:
-            raise JobsFailedError([trouble], hint=f"continue with: cvtrain resume={self.ledger.path}")
+            raise JobsFailedError([trouble], hint=f"continue with: {self._again}")
         self._raise_failures()
         if cannot_write is not None:
             raise cannot_write
@@ -265,7 +269,7 @@ class Multirun:
                 failures.append(f"{self._name_of(words)}: {error}")
         if failures:
             again = "" if self.config["sweep"]["retry_failed"] else " sweep.retry_failed=true"
-            raise JobsFailedError(failures, hint=f"once more: cvtrain resume={self.ledger.path}{again}")
+            raise JobsFailedError(failures, hint=f"once more: {self._again}{again}")
 
 
 def with_arms(parsed: Arguments, arms: Mapping[str, Any]) -> Arguments:
@@ -278,37 +282,10 @@ def resumed_sweep(arguments: Sequence[str]) -> Multirun | None:
 
     Raises:
         CheckpointError: What was typed cannot be read.
-        ConfigError: It held secrets, which are not written down, or is to be changed.
+        ConfigError: It held secrets or code, which are not read from a file, or is to be changed.
     """
-    typed = parse_arguments([word for word in arguments if word not in ("--multirun", "-m")])
-    named = [word.partition("=")[2].strip("'\"") for word in typed.settings if word.startswith("resume=")]
-    folders = [Path(name).expanduser() for name in named]
-    if not folders or not Ledger.is_sweep(folders[-1]):
-        return None
-    command = Ledger(folders[-1]).read_command()
-    if command.has_secrets:
-        raise ConfigError(
-            f"{folders[-1]} was begun with a password or a key, which is not written down",
-            hint=f"type its command again, with sweep.name={folders[-1].name}",
-        )
-    more = [word for word in typed.settings if not word.startswith("resume=")]
-    other = [word for word in more if not key_of(word).startswith("sweep.")]
-    code = [word for word in command.settings if not may_be_read_back(key_of(word), word.partition("=")[2])]
-    if code:
-        raise ConfigError(
-            [f"{word[:200]}: is read from {folders[-1]}, and has to be typed" for word in code],
-            hint=f"type its command again, with sweep.name={folders[-1].name}",
-        )
-    if other:
-        raise ConfigError(
-            [f"{word}: resume= of a sweep takes settings of sweep alone" for word in other],
-            hint=f"type its command again, changed, with sweep.name={folders[-1].name}",
-        )
-    typed_keys = {key_of(word) for word in more}
-    kept = [word for word in command.settings if key_of(word) not in typed_keys]
-    folder = ["--config-dir", command.config_dir] if command.config_dir else []
-    words = [*folder, "--config-name", command.config_name, *kept, *more]
-    return Multirun(words, sweep_dir=folders[-1])
+    found = typed_before(arguments)
+    return Multirun(found.words, sweep_dir=found.folder) if found else None
 
 
 def _chosen(parsed: Arguments, group: str, default: str) -> str:

@@ -20,7 +20,7 @@ from typing import Any
 from cvtrain.engine.durable import sync_folder, write_all, write_durably
 from cvtrain.errors import CheckpointError, OutputError
 from cvtrain.folders import FolderLock, missing_folders, new_folder, not_writable
-from cvtrain.plain_text import cell, csv_text, finite
+from cvtrain.plain_text import cell, csv_text, finite, printable
 
 METRICS_HEADER = (
     "epoch",
@@ -187,9 +187,10 @@ class RunDir:
         return card if stated in (None, _checksum(card)) else {}
 
     def log(self, line: str) -> None:
-        """Adds a line with the time to log.txt; a log that cannot be written stops nothing."""
+        """Adds a line, or several, each with the time, to log.txt; a log that cannot be written stops nothing."""
         with contextlib.suppress(OSError), open(self.log_path, "a", encoding="utf-8", errors="replace") as file:
-            file.write(f"{datetime.now().isoformat(timespec='milliseconds')} {line}\n")
+            now = datetime.now().isoformat(timespec="milliseconds")
+            file.writelines(f"{now} {printable(part)}\n" for part in line.split("\n"))
 
     def write_split(self, data: bytes) -> None:
         """Writes split.npz: which image trains, validates, tests.

@@ -8,8 +8,16 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+_FORMULA = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20]")
+"""How a formula begins; some spreadsheets pass over spaces, and take the wide signs of East Asia for the others."""
+_UNSEEN = re.compile(
+    r"[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
+"""Letters and signs that show nothing. Source: Unicode, `Default_Ignorable_Code_Point`, and the empty Braille cell."""
 
 
 def csv_text(header: Sequence[str] | None, rows: Iterable[Sequence[Any]]) -> str:
@@ -17,21 +25,36 @@ def csv_text(header: Sequence[str] | None, rows: Iterable[Sequence[Any]]) -> str
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     if header:
-        writer.writerow(header)
+        writer.writerow([_harmless(cell) for cell in header])
     writer.writerows([_harmless(cell) for cell in row] for row in rows)
     return buffer.getvalue()
 
 
 def _harmless(cell: Any) -> Any:
-    if isinstance(cell, str):
-        cell = printable(cell)
-        return f"'{cell}" if cell[:1] in ("=", "+", "-", "@") else cell
-    return cell
+    if not isinstance(cell, str):
+        return cell
+    shown = printable(cell)
+    return f"'{shown}" if _FORMULA.match(shown) and not _is_number(shown) else shown
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def printable(text: str) -> str:
-    r"""Text without control characters and stray bytes, which could drive a terminal: they become `\x..`."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
+    r"""Text without control characters and stray bytes, which could drive a terminal, nor any that are not seen.
+
+    They become `\x..`.
+    """
+    return "".join(c if _is_seen(c) else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
+
+
+def _is_seen(character: str) -> bool:
+    return character.isprintable() and not _UNSEEN.match(character)
 
 
 def cell(value: Any) -> Any:

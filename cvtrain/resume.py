@@ -24,6 +24,85 @@ from cvtrain.errors import CheckpointError, ConfigError, CvtrainError, DivergedE
 from cvtrain.prepared import PreparedData
 
 
+def check_state(state: Mapping[str, Any]) -> None:
+    """Looks at every value of a state that a run goes on with, apart from those that are loaded by what they belong to.
+
+    Checkpoints of earlier versions lack some, which may then be missing; `cvtrain.saved_model` looks at the model.
+
+    Raises:
+        ValueError: In words that name the value.
+    """
+    for place, (is_right, wanted) in _VALUES.items():
+        value: Any = state
+        for key in place.split("."):
+            value = value.get(key, _MISSING) if isinstance(value, Mapping) else _MISSING
+        if value is _MISSING and place in _LATER:
+            continue
+        if not is_right(value):
+            raise ValueError(f"{place} is {'missing' if value is _MISSING else f'no {wanted}: {str(value)[:40]!r}'}")
+
+
+def _is_whole(value: Any) -> bool:
+    return type(value) is int and 0 <= value <= 2**62
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float)
+
+
+def _is_amount(value: Any) -> bool:
+    """Of anything: seconds, images."""
+    return _is_number(value) and 0 <= value < 2**62
+
+
+def _are_figures(value: Any) -> bool:
+    """Those of an evaluation, or None where there was none."""
+    if value is None:
+        return True
+    is_plain = isinstance(value, Mapping) and _is_whole(value.get("step")) and _is_number(value.get("epoch"))
+    return is_plain and all(figure is None or _is_number(figure) for figure in value.values())
+
+
+def _are_words(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(isinstance(word, str) for pair in value.items() for word in pair)
+
+
+def _optional(is_right: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: value is None or is_right(value)
+
+
+def _is_mapping(value: Any) -> bool:
+    return isinstance(value, Mapping)
+
+
+_MISSING = object()
+_VALUES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "config": (_is_mapping, "settings"),
+    "facts": (_is_mapping, "facts of data"),
+    "circumstances": (_are_words, "texts by name"),
+    "init_from": (_optional(_is_mapping), "description of first weights"),
+    "total_steps": (_is_whole, "number of steps"),
+    "seconds": (_is_amount, "number of seconds"),
+    "metrics_num_bytes": (_is_whole, "number of bytes"),
+    "metrics_sha256": (_optional(lambda value: isinstance(value, str)), "checksum"),
+    "is_best": (lambda value: isinstance(value, bool), "yes or no"),
+    "last": (_are_figures, "figures of an evaluation"),
+    "selection.best": (_are_figures, "figures of an evaluation"),
+    "selection.num_waited": (_is_whole, "number of evaluations"),
+    "selection.reference": (_optional(_is_number), "number"),
+    "diagnosis": (_optional(_is_mapping), "figures of training"),
+    "trainer.step": (_is_whole, "number of steps"),
+    "trainer.evaluated_at": (_is_whole, "number of steps"),
+    "trainer.sums.loss": (_is_number, "sum of losses"),
+    "trainer.sums.num_correct": (_is_amount, "number of images"),
+    "trainer.sums.num_images": (_is_whole, "number of images"),
+    "trainer.sums.seconds": (_is_amount, "number of seconds"),
+    "trainer.num_parts": (_is_whole, "number of parts of a step"),
+}
+"""By dotted name: whether a value may be gone on with, and what it has to be."""
+_LATER = ("circumstances", "init_from", "metrics_sha256", "diagnosis", "trainer.num_parts")
+
+
 def check_run(state: Mapping[str, Any], config: Config, prepared: PreparedData, *, roles_path: Path) -> list[str]:
     """Refuses to go on with other settings or other images than a checkpoint was made with.
 
@@ -39,7 +118,9 @@ def check_run(state: Mapping[str, Any], config: Config, prepared: PreparedData, 
     Raises:
         ConfigError: With both values of every setting that differs.
         CheckpointError: The data or the split has changed.
+        ValueError: The state is none that a run has saved.
     """
+    check_state(state)
     _check_same_settings(state["config"], config)
     _check_same_data(state["facts"], prepared, roles_path)
     rewritten = rewritten_since(roles_path, prepared.source)
@@ -177,9 +258,11 @@ def load_best(model: nn.Module, folder: Path, step: int | None, *, note: Callabl
         raise CheckpointError(f"there is no best checkpoint in {folder}")
     for sentence in best.notes:
         note(sentence)
-    if best.state["trainer"]["step"] != step:
-        raise CheckpointError(f"{best.path} is not the best checkpoint of this run, which was made at step {step}")
-    load_weights(model, best.state)
+    with explained(best.path):
+        check_state(best.state)
+        if best.state["trainer"]["step"] != step:
+            raise CheckpointError(f"{best.path} is not the best checkpoint of this run, which was made at step {step}")
+        load_weights(model, best.state)
 
 
 def first_line(error: BaseException) -> str:

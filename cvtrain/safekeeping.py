@@ -103,6 +103,8 @@ class Safekeeping:
             what = None if best and best.state["trainer"]["step"] == step else "is gone"
         except CheckpointError as error:
             what = f"cannot be used ({error.message.splitlines()[-1]})"
+        except (KeyError, TypeError):
+            what = "cannot be used (it holds no steps)"
         if what:
             self.warn(f"the best checkpoint, of step {step}, {what}: only a better one can be tested")
 

@@ -76,7 +76,7 @@ BAD_VALUES = {
 
 BAD_OPTIONS = {
     "model=vgg61": "unknown option model=vgg61: did you mean model=vgg19? There are alexnet, block_cnn",
-    "task=foo": "There are compare, evaluate, predict, sample_size_sweep, summary, train",
+    "task=foo": "There are audit, compare, evaluate, predict, sample_size_sweep, summary, train",
     "data=cifar_10": "did you mean data=cifar10? There are cifar10, cifar100",
     "experiment=smok": "unknown option experiment=smok: did you mean experiment=smoke?",
     "trainer={epochs:3}": "unknown option trainer={epochs:3}: There are ddp, default",

@@ -189,7 +189,9 @@ def test_multirun_goes_on_after_a_failed_job_and_ends_with_1(launcher, command):
     result = command("--multirun", *words)
     assert result.code == 1
     assert sorted(card["status"] for card in runs_below(Path("outputs"))) == ["done", "failed"]
-    assert "job 1 of 2: optimizer.lr=1e+30: diverged: the validation loss is not a finite number" in result.errors[-2]
+    assert (
+        "job 1 of 2: optimizer.lr=1e+30: diverged: the weight head.weight is not a finite number" in result.errors[-2]
+    )
     assert result.errors[-1] == "  once more: cvtrain resume=outputs/sweeps/a"
     assert "1 of 2 jobs done" in result.out
 

@@ -49,7 +49,7 @@ RANKS = [
     {"compose"},
     {"jobs"},
     {"search"},
-    {"multirun"},
+    {"multirun", "sweep_again"},
     {"cli"},
     {"__init__", "__main__"},
 ]

@@ -381,7 +381,26 @@ def test_csv_cells_run_no_formula_and_drive_no_terminal():
 
 
 @pytest.mark.parametrize(
-    ("text", "shown"), [("é 文", "é 文"), ("a\nb\t", "a\\nb\\t"), ("\udcff", "\\udcff"), ("\x9b", "\\x9b")]
+    ("cell", "shown"),
+    [
+        (" =1", "' =1"),
+        ("\t=1", "\\t=1"),
+        ("\r=1", "\\r=1"),
+        ("\uff1d1", "'\uff1d1"),
+        ("-1e-05", "-1e-05"),
+        ("-1+1", "'-1+1"),
+    ],
+)
+def test_what_a_spreadsheet_takes_for_a_formula_is_text_and_a_number_is_one(cell, shown):
+    assert list(csv.reader(io.StringIO(csv_text([cell], [[cell]])))) == [[shown], [shown]]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        *(("é 文", "é 文"), ("a\nb\t", "a\\nb\\t"), ("\udcff", "\\udcff"), ("\x9b", "\\x9b")),
+        *(("a\u202eb", "a\\u202eb"), ("a\u3164", "a\\u3164"), ("a\ufe00", "a\\ufe00"), ("\U000e0100", "\\U000e0100")),
+    ],
 )
 def test_printable_text_has_no_control_characters(text, shown):
     assert printable(text) == shown

@@ -7,7 +7,7 @@ import pytest
 
 import cvtrain
 from cvtrain import targets
-from cvtrain.errors import ConfigError
+from cvtrain.errors import CheckpointError, ConfigError
 from cvtrain.targets import KINDS
 
 ATTACKS = [
@@ -215,7 +215,7 @@ def test_model_loss_and_data_of_a_user_train(my_package, command):
     assert refused.code == 2
     assert "may be named here" in refused.errors[0]
     assert cvtrain.load(run, plugins=[my_package]).class_names == ("class_000", "class_001")
-    with pytest.raises(ConfigError, match="may be named here"):
+    with pytest.raises(CheckpointError, match="may be named here"):
         cvtrain.load(run)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from cvtrain.data.images import ImageSet, ImageStore, MemoryImages
-from cvtrain.data.reading_processes import FEWER, deaths_explained, start_process, started
+from cvtrain.data.reading_processes import FEWER, deaths_explained, end_with, start_process, started
 from cvtrain.errors import CvtrainError, DataError, MemoryLimitError
 from cvtrain.seeding import derive_seed, permutation, seed_generators
 
@@ -144,6 +144,7 @@ class _FileReader(_Reader):
             pin_memory=pin,
             generator=torch.Generator(),  # else the loader draws its seed from the global generator
         )
+        end_with(self, self._loader)
 
     def read_all(self, chunks: list[Tensor], seeds: list[int]) -> Iterator[Tensor]:
         self._chunks.chunks = list(zip(chunks, seeds, strict=True))

@@ -53,6 +53,8 @@ def fetch(download: Download, root: Path | str, *, enabled: bool = True, progres
         raise _missing(download, folder, "data.download=false")
     if urlsplit(download.address).scheme != "https":
         raise _missing(download, folder, "only https addresses are allowed")
+    if "@" in urlsplit(download.address).netloc:  # it would be asked for as a part of the server's name
+        raise _missing(download, folder, "an address with a password in it is not asked for")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _only_one(folder / f".{download.file_name}.lock", progress):

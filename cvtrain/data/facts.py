@@ -13,6 +13,7 @@ from typing import Any
 from cvtrain.data.appearance import NUM_FIGURES, Appearance
 from cvtrain.data.images import Preprocessing
 from cvtrain.data.statistics import Statistics
+from cvtrain.errors import DataError
 
 MAX_CLASSES = 100_000
 MAX_IMAGE_SIZE = 8_192
@@ -43,6 +44,20 @@ class DataFacts:
     fingerprint: str
     split_hash: str
     appearance: Appearance | None = None
+
+    def __post_init__(self) -> None:
+        """Refuses data whose checkpoints `from_plain` would not take back.
+
+        Raises:
+            DataError: Such data.
+        """
+        if self.num_classes > MAX_CLASSES:
+            raise DataError(f"there are {self.num_classes:,} classes: {MAX_CLASSES:,} at most")
+        longest = max((str(name) for name in self.class_names), key=len, default="")
+        if len(longest) > _MAX_NAME:
+            raise DataError(
+                f"the class {longest[:40]}... has a name of {len(longest):,} letters: {_MAX_NAME:,} at most"
+            )
 
     @property
     def num_classes(self) -> int:

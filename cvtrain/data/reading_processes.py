@@ -11,6 +11,7 @@ import resource
 import signal
 import threading
 import warnings
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import queues
@@ -47,6 +48,20 @@ def started(loader: DataLoader) -> Iterator[Any]:
             return iter(loader)
         finally:
             signal.signal(signal.SIGCHLD, before if before is not None else signal.SIG_DFL)
+
+
+def end_with(owner: object, loader: DataLoader) -> None:
+    """Ends the processes of a loader when the object that reads through it is gone.
+
+    Left to itself a loader that is garbage together with its queues cannot reach its processes any more: it waits five
+    seconds for each of them.
+    """
+    weakref.finalize(owner, _end, loader, os.getpid())
+
+
+def _end(loader: DataLoader, pid: int) -> None:
+    if loader._iterator is not None and os.getpid() == pid:  # in a copy of this process they belong to another
+        loader._iterator._shutdown_workers()
 
 
 def _check_descriptors(needed: int) -> None:

@@ -50,7 +50,7 @@ class Ledger:
         self.comparison_path = path / "comparison.json"
         self._command_path = path / "sweep.json"
         self._command_before: str | None = None
-        self._results: dict[str, tuple[int, JobResult]] = {}
+        self._results: dict[str, tuple[tuple[int, int, int], JobResult]] = {}
 
     @classmethod
     def open(cls, parent: Path, *, name: str | None, suffix: str | None = None) -> Ledger:
@@ -163,7 +163,8 @@ class Ledger:
     def _result(self, folder: JobFolder) -> JobResult:
         """Read anew only where something was written: a sweep has hundreds of jobs, and looks after each."""
         with contextlib.suppress(OSError):
-            written = (folder.path / "job.json").stat().st_mtime_ns
+            status = (folder.path / "job.json").stat()
+            written = status.st_mtime_ns, status.st_ino, status.st_size  # a clock may tick once in milliseconds
             known = self._results.get(folder.path.name)
             if known and known[0] == written and known[1].status in ("done", "failed", "pruned"):
                 return known[1]

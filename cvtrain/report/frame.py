@@ -71,6 +71,7 @@ def drawing(path: Path, *, width: float, height: float, dpi: int = 100) -> Itera
     with empty_figure(width=width, height=height) as figure, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of letters that the font lacks
         yield figure
+        _make_printable(figure)
         buffer = io.BytesIO()
         if path.suffix.lower() == ".svg":
             figure.savefig(buffer, format="svg", metadata={"Date": None})
@@ -82,6 +83,14 @@ def drawing(path: Path, *, width: float, height: float, dpi: int = 100) -> Itera
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def _make_printable(figure: Figure) -> None:
+    """Shows characters that no font can draw, or no SVG file can hold, as text."""
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        text.set_text("\n".join(map(printable, text.get_text().split("\n"))))
 
 
 def wrapped(text: str, *, num_letters: int, num_lines: int = 1) -> str:

@@ -205,14 +205,14 @@ BUGS = [
     Bug(
         "formulas in cells",
         "cvtrain/plain_text.py",
-        """return f"'{cell}" if cell[:1] in ("=", "+", "-", "@") else cell""",
-        "return cell",
+        """return f"'{shown}" if _FORMULA.match(shown) and not _is_number(shown) else shown""",
+        "return shown",
         ("tests/test_outputs.py",),
     ),
     Bug(
         "control characters on the terminal",
         "cvtrain/plain_text.py",
-        'c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text',
+        'c if _is_seen(c) else c.encode("unicode_escape", "backslashreplace").decode() for c in text',
         "c for c in text",
         ("tests/test_outputs.py", "tests/test_console.py"),
     ),

@@ -1,7 +1,6 @@
 """Whole runs that several processes work on: what they leave, how they end, what the user sees."""
 
 import csv
-import json
 import os
 import shutil
 import signal
@@ -16,6 +15,7 @@ import torch
 
 from cvtrain.config import config_hash
 from cvtrain.engine.checkpoint import list_checkpoints, read_checkpoint
+from cvtrain.outputs import RunDir
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -152,8 +152,7 @@ def killed_at(run, step, folder):
     for file in list_checkpoints(folder / "checkpoints", "step"):
         if file.step > step:
             file.path.unlink()
-    card = json.loads((folder / "run.json").read_text())
-    (folder / "run.json").write_text(json.dumps(card | {"status": "running"}))
+    RunDir(folder).write_card(RunDir(folder).read_card() | {"status": "running"})
     (folder / "predictions.csv").unlink()
     return folder
 

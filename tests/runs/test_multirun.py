@@ -2,6 +2,7 @@
 
 import os
 import random
+import shlex
 import signal
 import subprocess
 import sys
@@ -56,6 +57,10 @@ WORDS = [
     *("data=synthetic", "data.num_classes=2", "data.per_class=12", "data.image_size=8", "trainer.precision=fp32"),
     *("trainer.steps=6", "trainer.batch_size=4", "trainer.evaluate_every=2", "trainer.checkpoint.every_minutes=0.0001"),
 ]
+
+
+AGAIN = ["resume=out/sweeps/s", "plugins=[trouble]"]
+COMMAND_AGAIN = shlex.join(["cvtrain", *AGAIN])
 
 
 @pytest.fixture
@@ -140,10 +145,10 @@ def test_failed_jobs_are_left_when_asked_and_fail_fast_starts_nothing_more(home)
     assert code == 1
     assert Counter(row["status"] for row in leaderboard(home)) == {"failed": 1, "done": 4}
     assert "KeyError" in err
-    code, out, err = run(home, "resume=out/sweeps/s")  # as it was typed, so nothing is tried
+    code, out, err = run(home, *AGAIN)  # as it was typed, so nothing is tried
     assert code == 1
     assert "5 jobs, 4 of them done already, 1 failed before and are left so; writes to" in out
-    assert "once more: cvtrain resume=out/sweeps/s sweep.retry_failed=true" in err
+    assert f"once more: {COMMAND_AGAIN} sweep.retry_failed=true" in err
 
 
 def test_job_that_takes_too_long_fails_alone_and_can_be_continued(home):
@@ -196,10 +201,10 @@ def test_stopped_driver_saves_its_jobs_and_says_how_to_go_on(home):
             _, err = process.communicate(timeout=60)
         assert process.returncode == 128 + number
         assert f"stopped by signal {int(number)}" in err
-        assert "continue with: cvtrain resume=out/sweeps/s" in err
+        assert f"continue with: {COMMAND_AGAIN}" in err
         assert no_process_below(home)
         assert "stopped" in {record["status"] for record in records(home)} <= {"stopped", "done"}
-        words = ["resume=out/sweeps/s", "sweep.jobs=2"]
+        words = [*AGAIN, "sweep.jobs=2"]
     code, out, err = run(home, *words)
     assert code == 0, err
     assert "3 of 3 jobs done" in out
@@ -236,13 +241,13 @@ def test_leaderboard_that_cannot_be_written_hides_no_figures(home):
     path = home / "out" / "sweeps" / "s" / "leaderboard.csv"
     path.unlink()
     path.mkdir()
-    code, out, err = run(home, "resume=out/sweeps/s")
+    code, out, err = run(home, *AGAIN)
     assert code == 4
     assert "2 of 2 jobs done" in out
     assert "test accuracy" in out
     assert err.splitlines() == [
         "error: out/sweeps/s/leaderboard.csv could not be written: Is a directory",
-        "  once it can: cvtrain resume=out/sweeps/s",
+        f"  once it can: {COMMAND_AGAIN}",
     ]
 
 

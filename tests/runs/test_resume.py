@@ -233,8 +233,13 @@ def test_damaged_checkpoint_is_passed_over_and_all_damaged_end_the_run(finished,
 
 
 def test_runs_started_at_once_get_folders_of_their_own(servers, words, tmp_path):
+    settings = words(f"output_dir={tmp_path / 'out'}", steps=1)
+
+    def three(server, number):
+        return [server(settings, cwd=tmp_path / str(number)) for _ in range(3)]
+
     with ThreadPoolExecutor(2) as pool:
-        ended = list(pool.map(lambda server: [server(words(steps=1), cwd=tmp_path) for _ in range(3)], servers))
+        ended = list(pool.map(three, servers, range(2)))
     runs = list(tmp_path.glob("out/train/*/*"))
     assert len(runs) == 6
     assert all(one.code == 0 for two in ended for one in two)

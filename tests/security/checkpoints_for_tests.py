@@ -264,7 +264,7 @@ _NAMES = tuple("0123456789")
 ODD_VALUES = {
     "facts/class_names": [tuple(map(str, range(10**5 + 1))), (), "abcdefghij", ("a",) * 10, ("a" * 10**6, *_NAMES[1:])],
     "facts/class_counts": [(1, 2), "x", (-1,) * 10],
-    "facts/statistics/std": [(0.0,), (float("nan"),), (-1.0,), ("x",), (1.0,) * 5, None],
+    "facts/statistics/std": [(0.0,), (float("nan"),), ("x",), (1.0,) * 5],
     "facts/preprocessing/image_size": [10**9, 0, -3, "x", 9],
     "facts/preprocessing/channels": [10**9, 7, None],
     "facts/preprocessing/resize": ["stretch out", 3],
@@ -292,14 +292,48 @@ def odd_for_resume(state):
     places = {
         "trainer/optimizer/state/0/momentum_buffer": [torch.ones(3), torch.ones(1), torch.full((32, 64), float("nan"))],
         "trainer/optimizer/param_groups/0/lr": ["x", float("nan")],
-        "trainer/optimizer/param_groups/0/momentum": ["x", 2.0],
-        "trainer/optimizer": [3, {}],
+        "trainer/optimizer/param_groups/0/momentum": [2.0],
+        "trainer/optimizer": [3],
         "trainer/schedule": [3],
-        "selection": [3, {}],
-        "seconds": ["x"],
+        "metrics_num_bytes": ["x"],
     }
     return {
         f"{place} {i}": saved(changed(state, place, value))
         for place, values in places.items()
         for i, value in enumerate(values)
     }
+
+
+GONE_ON_WITH = {
+    "circumstances": [3, {"torch": 3}, ["torch"]],
+    "init_from": [3, "x"],
+    "total_steps": ["x", -1, 1.5, True, None],
+    "seconds": ["x", "1", -1.0, float("nan"), float("inf"), None],
+    "metrics_num_bytes": ["x", -1, 1.0, True, 2**100, None],
+    "metrics_sha256": [3, b"x"],
+    "is_best": [1, "x", None],
+    "last": [3, {}, {"step": "x", "epoch": 1.0}, {"step": 1, "epoch": 1.0, "val_loss": "x"}],
+    "selection/best": [3, {}, {"step": -1, "epoch": 1.0}, {"step": 1, "epoch": 1.0, "val_loss": [1]}],
+    "selection/num_waited": ["x", -1, None],
+    "selection/reference": ["x", [1.0]],
+    "diagnosis": [3, "x"],
+    "trainer/step": ["x", -5, 1.5],
+    "trainer/evaluated_at": ["x", -5, None],
+    "trainer/sums/loss": ["x", None],
+    "trainer/sums/num_images": ["x", -1],
+    "trainer/sums/seconds": ["x", float("nan")],
+    "trainer/num_parts": ["x", -1],
+}
+LATER = {"circumstances", "init_from", "metrics_sha256", "diagnosis", "trainer/num_parts"}
+"""What checkpoints of earlier versions lack."""
+
+
+def without(state, path):
+    """A state that lacks the value at `a/b`."""
+    state = copy.deepcopy(state)
+    *keys, last = path.split("/")
+    node = state
+    for key in keys:
+        node = node[key]
+    del node[last]
+    return state

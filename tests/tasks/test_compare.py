@@ -13,6 +13,7 @@ import scipy.stats
 from cvtrain.cli import dispatch
 from cvtrain.ending import exit_code_of
 from cvtrain.errors import ConfigError
+from cvtrain.outputs import RunDir
 from cvtrain.tasks.compare import run as compare_as_set
 
 SMALL = ["trainer.device=cpu", "budget.min_steps=4", "budget.epochs=1", "budget.evaluations=2"]
@@ -239,7 +240,7 @@ def mlp_run(train, seed=0, *words):
 def edited(run, folder, **card):
     """A copy of a run with another run card."""
     shutil.copytree(run, folder)
-    (folder / "run.json").write_text(json.dumps(json_of(run / "run.json") | card), encoding="utf-8")
+    RunDir(folder).write_card(RunDir(run).read_card() | card)
     return folder
 
 
@@ -477,7 +478,7 @@ def test_images_made_from_other_seeds_are_no_other_data(train, compare_runs):
             "nowhere: there is no such folder\n  no*where: no folder has such a name",
         ),
         (["{a}", "{a}/checkpoints"], 4, "holds no run: there is no config.yaml in it, nor in its folders"),
-        (["{a}", "{broken}"], 4, "config.yaml cannot be read"),
+        (["{a}", "{broken}"], 4, "config.yaml, line 85, column 7: is no YAML"),
         (["{a}", "{other_task}"], 4, "holds a run of task=evaluate, no training"),
     ],
 )
