@@ -5,6 +5,7 @@ Knows nothing of augmentation or models. Both ways yield the same batches: the n
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -133,17 +134,19 @@ class _FileReader(_Reader):
 
     def __init__(self, images: ImageStore, num_workers: int, *, pin: bool) -> None:
         self._chunks = _Chunks()
-        self._loader = DataLoader(
-            _ReadChunk(images),
-            sampler=self._chunks,
-            batch_size=None,
-            num_workers=num_workers,
-            persistent_workers=num_workers > 0,
-            prefetch_factor=2 if num_workers else None,
-            worker_init_fn=start_process if num_workers else None,
-            pin_memory=pin,
-            generator=torch.Generator(),  # else the loader draws its seed from the global generator
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's opinion of how many processes a machine should have
+            self._loader = DataLoader(
+                _ReadChunk(images),
+                sampler=self._chunks,
+                batch_size=None,
+                num_workers=num_workers,
+                persistent_workers=num_workers > 0,
+                prefetch_factor=2 if num_workers else None,
+                worker_init_fn=start_process if num_workers else None,
+                pin_memory=pin,
+                generator=torch.Generator(),  # else the loader draws its seed from the global generator
+            )
         end_with(self, self._loader)
 
     def read_all(self, chunks: list[Tensor], seeds: list[int]) -> Iterator[Tensor]:
