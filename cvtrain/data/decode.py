@@ -196,8 +196,10 @@ def read_image_header(path: str | os.PathLike[str]) -> ImageHeader:
     """
     with opened(path) as image:
         width, height = image.size
-        # A TIFF's size is upright already: Pillow turns these itself.
-        if image.format != "TIFF" and orientation_of(image) >= 5:
+        # A TIFF's size is upright already: Pillow turns these itself. A PNG may have EXIF data behind its pixels, which
+        # Pillow would decode on the way there.
+        is_told = image.format != "TIFF" and (image.format != "PNG" or "exif" in image.info)
+        if is_told and orientation_of(image) >= 5:
             width, height = height, width
         return ImageHeader(height=height, width=width, channels=1 if _is_grey(image) else 3)
 
