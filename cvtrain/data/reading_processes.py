@@ -6,6 +6,7 @@ Knows processes and signals; neither images nor where they are.
 from __future__ import annotations
 
 import errno
+import multiprocessing
 import os
 import resource
 import signal
@@ -23,6 +24,9 @@ from torch.utils.data import DataLoader
 from cvtrain.errors import ConfigError, CvtrainError, DataError, MemoryLimitError
 
 FEWER = "type fewer processes to read images, such as data.num_workers=0"
+
+_LOOK_SECONDS = 2
+"""Between looks whether the main process is still there."""
 
 _NO_SHARED_MEMORY, _NO_DESCRIPTORS = 70, 71
 """Exit codes of a process that could not hand over what it has read."""
@@ -133,7 +137,7 @@ def start_process(_number: int) -> None:
     for name in ("SIGINT", "SIGHUP", "SIGUSR1", "SIGUSR2"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
-    if hasattr(signal, "sigwaitinfo"):
+    if hasattr(signal, "sigtimedwait"):
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         threading.Thread(target=_end_when_parent_says_so, daemon=True).start()
     torch.set_num_threads(1)
@@ -147,7 +151,15 @@ def _end_unheard(error: Exception, _what: object) -> None:
 
 
 def _end_when_parent_says_so() -> None:
-    """A process that ended at anybody's SIGTERM would look like a crash to a main process that is about to save."""
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
-        pass
+    """Ends this process when the main one asks for it, or is gone.
+
+    One that ended at anybody's SIGTERM would look like a crash to a main process that is about to save. torch looks for
+    the main process too, but takes whoever it is that has adopted a process that had just been started for it.
+    """
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "a process that reads images was started by another"
+    while os.getppid() == parent.pid:
+        signalled = signal.sigtimedwait({signal.SIGTERM}, _LOOK_SECONDS)
+        if signalled and signalled.si_pid == parent.pid:
+            break
     os._exit(0)

@@ -1,3 +1,9 @@
+import gc
+import multiprocessing
+import os
+import time
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -6,6 +12,7 @@ from PIL import Image
 from cvtrain.data.batches import Batches, batch_bounds
 from cvtrain.data.images import ImageSet, MemoryImages
 from cvtrain.data.labelled_images import FileImages
+from cvtrain.data.reading_processes import start_process
 from cvtrain.errors import DataError
 
 CPU = torch.device("cpu")
@@ -156,3 +163,47 @@ def test_batches_leave_the_images_as_they_are():
     for batch in batches_of(image_set).shuffled(0):
         batch.images.zero_()
     assert torch.equal(image_set.images.pixels, before)
+
+
+def test_processes_of_batches_that_nobody_uses_any_more_end_at_once(tmp_path):
+    batches = batches_of(file_set(tmp_path, memory_set()), num_workers=2)
+    batches.itself = batches  # as a run is part of circles, which only the garbage collector ends
+    next(batches.in_order())
+    processes = batches._reader._loader._iterator._workers
+    gone, started = weakref.ref(batches), time.monotonic()
+    del batches
+    gc.collect()
+    assert gone() is None
+    assert not any(process.is_alive() for process in processes)
+    assert time.monotonic() - started < 8, "torch waits five seconds for each process that it cannot reach"
+
+
+def test_process_whose_main_process_dies_while_it_starts_ends_too():
+    reader, writer = os.pipe()
+    killed = os.fork()
+    if not killed:
+        process = multiprocessing.get_context("fork").Process(target=begin_late)
+        process.start()
+        os.write(writer, str(process.pid).encode())
+        os._exit(0)
+    os.waitpid(killed, 0)
+    orphan, end = int(os.read(reader, 20)), time.monotonic() + 20
+    os.close(reader), os.close(writer)
+    while is_alive(orphan):
+        assert time.monotonic() < end, "it reads for nobody"
+        time.sleep(0.1)
+
+
+def begin_late():
+    time.sleep(0.5)  # its main process is gone by now
+    start_process(0)
+    time.sleep(60)
+
+
+def is_alive(pid):
+    """Whether a process runs; one that has ended may wait for whoever has adopted it."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return not file.read().rpartition(")")[2].startswith(" Z")
+    except FileNotFoundError:
+        return False

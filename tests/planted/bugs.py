@@ -147,7 +147,7 @@ BUGS = [
     Bug(
         "random numbers not from the step",
         "cvtrain/engine/step.py",
-        "        self._seed(step)\n",
+        "        self.seed_step(step)\n",
         "",
         RESUMED,
     ),
