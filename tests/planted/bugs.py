@@ -210,7 +210,7 @@ BUGS = [
         ("tests/test_outputs.py",),
     ),
     Bug(
-        "control characters on the terminal",
+        "control characters are shown",
         "cvtrain/plain_text.py",
         'c if _is_seen(c) else c.encode("unicode_escape", "backslashreplace").decode() for c in text',
         "c for c in text",
