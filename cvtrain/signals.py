@@ -82,7 +82,9 @@ class StopRequest:
             signal.signal(number, handler)  # type: ignore[arg-type]
         if self._watch is not None:
             self._watch.close()
-        if isinstance(error, Interruption):
+        while error is not None and not isinstance(error, Interruption):
+            error = error.__context__  # libraries that are interrupted while they clean up may fail of that
+        if error is not None:
             raise error.error from None
 
     def _receive(self, number: int, _frame: FrameType | None) -> None:

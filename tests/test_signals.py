@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from cvtrain.errors import InterruptedBySignal
+from cvtrain.errors import ConfigError, InterruptedBySignal
 from cvtrain.signals import SIGNALS, Interruption, StopRequest
 
 
@@ -40,6 +40,22 @@ def test_signal_is_no_exception_that_a_reader_of_foreign_files_could_take_for_da
     with pytest.raises(InterruptedBySignal), StopRequest():
         read()
     assert not issubclass(Interruption, Exception)
+
+
+def test_signal_that_makes_a_library_fail_while_it_cleans_up_is_told_as_a_signal():
+    def compose():
+        try:
+            try:
+                signal.raise_signal(signal.SIGTERM)
+            finally:
+                None.restore()  # as OmegaConf does with a node that it has not made yet
+        except AttributeError as error:
+            raise ConfigError(f"cannot be composed: {error}") from None
+
+    with pytest.raises(InterruptedBySignal, match="SIGTERM"), StopRequest():
+        compose()
+    with pytest.raises(ConfigError, match="cannot be composed"), StopRequest():
+        raise ConfigError("cannot be composed")
 
 
 def test_handlers_and_wakeup_are_put_back():
