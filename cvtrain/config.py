@@ -121,6 +121,8 @@ def load_config(run: Path) -> Config:
         raise CheckpointError(f"{path} cannot be read: {error}".splitlines()[0]) from None
     if not isinstance(config, dict) or not are_choices(config.get("choices")):
         raise CheckpointError(f"{path} is not the config of a run")
+    if "experiment" not in config["choices"]:  # what a config ends with
+        raise CheckpointError(f"{path} is cut short")
     return config
 
 

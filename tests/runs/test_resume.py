@@ -161,6 +161,15 @@ def test_edited_config_is_refused_with_key_and_both_values(finished):
     assert "optimizer.momentum=0.8: this run was made with optimizer.momentum=0.9" in ended.stderr
 
 
+def test_config_that_is_cut_short_is_refused(finished):
+    run, resume = finished
+    config = (run / "config.yaml").read_text().rstrip("\n")
+    (run / "config.yaml").write_text(config.rpartition("\n")[0])
+    ended = resume("trainer.steps=20")
+    assert ended.code == 4
+    assert "config.yaml is cut short" in ended.stderr
+
+
 def test_folder_without_a_run_is_refused(server, tmp_path):
     (tmp_path / "empty").mkdir()
     for name in ("empty", "missing"):
