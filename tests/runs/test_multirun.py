@@ -128,10 +128,12 @@ def test_sweep_survives_six_ways_to_fail_and_runs_exactly_those_again(home):
     assert {record["attempts"] for case, record in by_case(home).items() if int(case) in again} == {2}
     assert {row["status"] for row in leaderboard(home)} == {"done"}
 
+    before = by_case(home)
     code, out, _ = run(home, *words)
     assert code == 0
     assert "20 of them done already" in out
     assert steps_by_case(home) == steps + again
+    assert by_case(home) == before  # nobody has even looked whether something was left to do
 
 
 def test_failed_jobs_are_left_when_asked_and_fail_fast_starts_nothing_more(home):
