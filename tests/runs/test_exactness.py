@@ -222,16 +222,16 @@ def of_another_machine(run):
     checkpoint = load_newest(run / "checkpoints")
     checkpoint.state["circumstances"] |= {"torch": "9.9.0", "threads": "64"}
     checkpoint.path.unlink()
-    save_checkpoint(run / "checkpoints", checkpoint.state, step=7)
+    ours = save_checkpoint(run / "checkpoints", checkpoint.state, step=7)
+    for other in list_checkpoints(run / "checkpoints", "step"):  # of two with one step the checksums decide
+        if other.path != ours.path:
+            other.path.unlink()
 
 
 def test_other_torch_and_other_threads_are_told_in_one_warning(seven, read_card):
     run, resume = seven()
     assert "last bits may differ" not in resume("trainer.steps=8").stdout
     of_another_machine(run)
-    for path in list_checkpoints(run / "checkpoints", "step"):
-        if path.step != 7:
-            path.path.unlink()
     ended = resume()
     assert ended.code == 0, ended.stderr
     said = " ".join((ended.stdout + ended.stderr).split())  # it may be wrapped
