@@ -8,7 +8,9 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import socket
+import time
 from datetime import datetime
 from pathlib import Path
 
@@ -63,11 +65,10 @@ class FolderLock:
             os.ftruncate(self._descriptor, 0)
             os.pwrite(self._descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
         except BlockingIOError:
-            holder = os.read(self._descriptor, 200).decode("utf-8", "replace") if self._descriptor else ""
+            assert self._descriptor is not None, "what cannot be locked was opened"
+            holder = _holder(self._descriptor)
             self._forget()
-            raise ConfigError(
-                f"{folder} is in use by {holder or 'another process'}", hint="wait until it ends, or stop it"
-            ) from None
+            raise ConfigError(f"{folder} is in use by {holder}", hint="wait until it ends, or stop it") from None
         except OSError as error:
             self._forget()
             raise OutputError(f"cannot write to {folder}: {error.strerror}") from None
@@ -84,3 +85,27 @@ class FolderLock:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+
+def _holder(descriptor: int) -> str:
+    """Who holds a lock, by its file: just after it was taken, that may still name a process that is gone."""
+    for _ in range(20):
+        words = os.pread(descriptor, 200, 0).decode("utf-8", "replace")
+        if words and not _is_gone(words):
+            return words
+        time.sleep(0.05)
+    return "another process"
+
+
+def _is_gone(words: str) -> bool:
+    """Whether what a lock file says names a process of this machine that has ended."""
+    named = re.fullmatch(r"process (\d{1,9}) on (.*)", words)
+    if named is None or named[2] != socket.gethostname():
+        return False
+    try:
+        os.kill(int(named[1]), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:  # somebody else's
+        return False
+    return False

@@ -1,5 +1,6 @@
 import csv
 import errno
+import fcntl
 import io
 import json
 import math
@@ -7,8 +8,10 @@ import os
 import random
 import re
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -147,6 +150,24 @@ def test_folder_in_use_is_refused_with_the_process_and_free_after_it(run_dir):
     again = RunDir.reopen(run_dir.path)
     again.close()
     again.close()
+
+
+@pytest.mark.parametrize(("written", "named"), [(f"process {os.getpid()} on", "process"), ("", "another process")])
+def test_lock_that_was_just_taken_does_not_name_who_had_it_before(run_dir, written, named):
+    run_dir.write_text(run_dir.config_path, "x: 1\n")
+    run_dir.close()
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        pass
+    lock = run_dir.path / ".lock"
+    lock.write_text(f"process {ended.pid} on {socket.gethostname()}")
+    with open(lock, "r+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # as its new holder does, which writes its name a moment later
+        later = threading.Timer(0.2, lambda: written and lock.write_text(f"{written} {socket.gethostname()}"))
+        later.start()
+        with pytest.raises(ConfigError, match=f"is in use by {named}") as refused:
+            RunDir.reopen(run_dir.path)
+        later.join()
+    assert str(ended.pid) not in str(refused.value)
 
 
 def test_lock_of_a_process_that_is_gone_is_taken_over(run_dir):
