@@ -17,7 +17,7 @@ from typing import Any
 from cvtrain.errors import CvtrainError
 from cvtrain.last_words import say_as_one
 from cvtrain.record import memory_limit_of
-from cvtrain.signals import StopRequest
+from cvtrain.signals import Interruption, StopRequest
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,8 @@ def ending_of(command: Callable[[], Any]) -> Ending:
             command()
     except CvtrainError as error:
         return Ending(error.exit_code, tuple(error.lines()))
+    except Interruption as interruption:  # at the very moment in which the block was left
+        return Ending(interruption.error.exit_code, tuple(interruption.error.lines()))
     except BrokenPipeError:  # nothing is wrong, and nothing can be said
         from cvtrain.console import forget_reader
 

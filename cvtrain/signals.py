@@ -67,25 +67,42 @@ class StopRequest:
         return self.signum is not None
 
     def __enter__(self) -> StopRequest:
+        self.listening = True  # a signal that comes before all is in place is remembered
         if threading.current_thread() is threading.main_thread():  # Python lets no other thread set handlers
             for number in SIGNALS:
                 if number == _HANG_UP and signal.getsignal(number) is signal.SIG_IGN:
                     continue  # whoever typed `nohup` wants it so
                 self._before[number] = signal.signal(number, self._receive)
             self._watch = _Watch()
+        try:
+            self.listening = False
+            if self.signum is not None:
+                raise Interruption(self.signum)
+        except Interruption as interruption:
+            self._give_back()
+            raise interruption.error from None
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
-        if self._watch is not None:
-            self._watch.close()
+        is_over = self.signum is None and error is None
+        self._give_back()
         while error is not None and not isinstance(error, Interruption):
             error = error.__context__  # libraries that are interrupted while they clean up may fail of that
         if error is not None:
             raise error.error from None
+        if is_over and self.signum is not None:  # it came too late for this block: it is for the one around it
+            outer = self._before.get(self.signum)
+            if isinstance(getattr(outer, "__self__", None), StopRequest):
+                outer(self.signum, None)  # type: ignore[operator]
+
+    def _give_back(self) -> None:
+        self.listening = True  # a signal that comes meanwhile is remembered
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+        if self._watch is not None:
+            self._watch.close()
 
     def _receive(self, number: int, _frame: FrameType | None) -> None:
         if os.getpid() != self._pid:

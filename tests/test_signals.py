@@ -58,6 +58,51 @@ def test_signal_that_makes_a_library_fail_while_it_cleans_up_is_told_as_a_signal
         raise ConfigError("cannot be composed")
 
 
+def raising_first(call, number):
+    """The same call, but a signal comes just before the first one."""
+    left = [number]
+
+    def come_first(*args, **kwargs):
+        if left:
+            signal.raise_signal(left.pop())
+        return call(*args, **kwargs)
+
+    return come_first
+
+
+def test_signal_that_comes_while_handlers_are_set_is_told_and_leaves_the_old_ones(monkeypatch):
+    before, wakeup = [signal.getsignal(number) for number in SIGNALS], signal.set_wakeup_fd
+    monkeypatch.setattr(threading.Thread, "start", raising_first(threading.Thread.start, signal.SIGTERM))
+    with pytest.raises(InterruptedBySignal, match="SIGTERM"), StopRequest():
+        pytest.fail("the block is not entered")
+    assert [signal.getsignal(number) for number in SIGNALS] == before
+    assert wakeup(-1) == -1
+
+
+def test_signal_that_comes_while_handlers_are_put_back_is_for_the_block_around(monkeypatch):
+    def late():
+        monkeypatch.setattr(signal, "signal", raising_first(signal.signal, signal.SIGUSR1))
+
+    with StopRequest() as alone:
+        late()
+    assert alone.signum == signal.SIGUSR1
+    monkeypatch.undo()
+    with StopRequest() as outer:
+        outer.listening = True
+        with StopRequest() as inner:
+            late()
+        assert (inner.signum, outer.signum) == (signal.SIGUSR1, signal.SIGUSR1)
+        monkeypatch.undo()
+
+    def in_a_block_around():
+        with StopRequest():
+            late()
+        pytest.fail("the outer block, which listens to nothing, goes on")
+
+    with pytest.raises(InterruptedBySignal, match="SIGUSR1"), StopRequest():
+        in_a_block_around()
+
+
 def test_handlers_and_wakeup_are_put_back():
     before = [signal.getsignal(number) for number in SIGNALS]
     threads = threading.active_count()
