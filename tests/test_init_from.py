@@ -201,6 +201,7 @@ def test_layers_that_are_not_frozen_move(source, tmp_path):
     assert not torch.equal(ours["stage1.0.bn1.running_mean"], theirs["stage1.0.bn1.running_mean"])
 
 
+@pytest.mark.long
 def test_sweep_over_what_is_frozen_starts_from_one_source(source, command, tmp_path):
     words = [*DATA, *NET, *BRIEF, f"model.init_from={source}"]
     result = command("--multirun", *words, "trainer.freeze=[],[stem.*],[stem.*,stage?.*]")

@@ -403,7 +403,14 @@ def test_lambda_is_that_of_the_step(folders):
 
 
 @every_loss
-@pytest.mark.parametrize("network", [["model=lenet"], ["model=mlp"], ["model=torchvision", "data.image_size=32"]])
+@pytest.mark.parametrize(
+    "network",
+    [
+        ["model=lenet"],
+        ["model=mlp"],
+        pytest.param(["model=torchvision", "data.image_size=32"], marks=pytest.mark.long),
+    ],
+)
 def test_run_learns(name, network, folders):
     words = [*network, f"loss={name}", "trainer.steps=20", "optimizer=adam", "trainer.evaluate_every=10"]
     run = run_of(words, folders[0])

@@ -343,6 +343,7 @@ def test_torchrun_starts_a_run(tmp_path, read_card):
     assert (read_card(run)["status"], read_card(run)["num_processes"]) == ("done", 2)
 
 
+@pytest.mark.long
 def test_torchrun_shows_our_words_first_and_in_its_own_report(tmp_path):
     done = torchrun([*SETTINGS, *SHARED, "trainer.accumulate=1", "trainer.batch_size=1"], tmp_path)
     assert done.returncode != 0

@@ -136,6 +136,7 @@ def test_sweep_survives_six_ways_to_fail_and_runs_exactly_those_again(home):
     assert by_case(home) == before  # nobody has even looked whether something was left to do
 
 
+@pytest.mark.long
 def test_failed_jobs_are_left_when_asked_and_fail_fast_starts_nothing_more(home):
     words = [*WORDS, "model.case=2,5,0,1,3", "sweep.jobs=1"]
     code, out, _ = run(home, *words, "sweep.fail_fast=true")
@@ -153,6 +154,7 @@ def test_failed_jobs_are_left_when_asked_and_fail_fast_starts_nothing_more(home)
     assert f"once more: {COMMAND_AGAIN} sweep.retry_failed=true" in err
 
 
+@pytest.mark.long
 def test_job_that_takes_too_long_fails_alone_and_can_be_continued(home):
     words = [*WORDS, "model.case=0,1", "model.seconds=0,1.5", "sweep.jobs=2"]
     code, _, _ = run(home, *words, "sweep.job_timeout=0.07")
@@ -224,6 +226,7 @@ def test_two_drivers_share_the_work_and_both_tell_of_all(home):
     assert {record["attempts"] for record in records(home)} == {1}
 
 
+@pytest.mark.long
 def test_added_choices_run_what_is_new_and_another_grid_is_told(home):
     code, out, _ = run(home, *WORDS, "model.case=0,1", "trainer.batch_size=64")
     assert code == 0
@@ -238,6 +241,7 @@ def test_added_choices_run_what_is_new_and_another_grid_is_told(home):
     assert len(leaderboard(home)) == 3
 
 
+@pytest.mark.long
 def test_leaderboard_that_cannot_be_written_hides_no_figures(home):
     assert run(home, *WORDS, "model.case=0,1")[0] == 0
     path = home / "out" / "sweeps" / "s" / "leaderboard.csv"

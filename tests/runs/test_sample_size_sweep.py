@@ -147,6 +147,7 @@ def test_disk_that_stays_full_ends_with_exit_code_4_and_words(server, quick, tmp
     assert end_of(folder) == end_of(undisturbed)
 
 
+@pytest.mark.long
 def test_signal_at_calls_that_write_stops_the_sweep_with_the_command_that_goes_on(server, quick, tmp_path):
     whole, undisturbed = quick
     num_calls = len(whole.calls)
@@ -234,6 +235,7 @@ def busy_workers(folder, parent):
     return {pid for pid in users if pid and pid != parent and is_alive(pid)}
 
 
+@pytest.mark.long
 def test_signals_kills_and_lost_workers_leave_the_table_as_it_would_be(start, server, slow, read_card, tmp_path):
     words = [*SLOW, "sweep.jobs=2"]
     workers: set[int] = set()

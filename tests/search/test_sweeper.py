@@ -97,6 +97,7 @@ def test_without_optuna_the_command_says_what_to_install(command, monkeypatch):
     assert not list(Path().glob("outputs/sweeps/*/*/run.json"))
 
 
+@pytest.mark.long
 def test_refused_command_does_not_take_the_place_of_the_one_that_resume_types(command):
     assert command(*SEARCH, LR, "hydra.sweeper.num_trials=1").code == 0
     before = (SWEEP / "sweep.json").read_text()

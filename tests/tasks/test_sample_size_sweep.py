@@ -417,6 +417,7 @@ def test_sweep_is_no_checkpoint(folder, started, command):
     assert "keep_models=true" in result.errors[1]
 
 
+@pytest.mark.long
 def test_multirun_makes_a_sweep_of_each_model(command, tmp_path):
     words = ["task=sample_size_sweep", "model=linear,mlp", "sizes=[4]", "replicates=1", *FAST, *BUDGET]
     result = command("--multirun", *words)

@@ -60,6 +60,7 @@ def held_out(curve_of, num_draws, *, num_runs, seed=0):
     return tuple(map(np.array, (hits, hits_inside, misses, halves, misses_log_linear)))
 
 
+@pytest.mark.long
 def test_intervals_ahead_cover_m4_curves_as_often_as_they_say():
     hits, hits_inside, misses, _, misses_log_linear = held_out(m4_curve, 500, num_runs=(20, 20, 20, 10, 10, 10))
     assert ((hits.mean(axis=0) > 0.90) & (hits.mean(axis=0) < 0.99)).all(), hits.mean(axis=0)
