@@ -132,7 +132,7 @@ class _Watch:
         self._end, self._start = os.pipe()
         os.set_blocking(self._start, False)
         self._before = signal.set_wakeup_fd(self._start, warn_on_full_buffer=False)
-        os.register_at_fork(after_in_child=self._forget)  # a signal to a worker is none to this process
+        _open_watches.append(self)
         threading.Thread(target=self._wait, name="second Ctrl-C", daemon=True).start()
 
     def _wait(self) -> None:
@@ -145,10 +145,30 @@ class _Watch:
 
     def close(self) -> None:
         """Gives the pipe back, and with it the thread."""
+        _open_watches.remove(self)
         signal.set_wakeup_fd(self._before)
         os.close(self._start)
-        self._start = -1
 
-    def _forget(self) -> None:
-        if self._start >= 0:
-            signal.set_wakeup_fd(-1)
+
+# A signal to a copy of this process, such as a worker, is none to this process. But a copy shares the pipe until it has
+# been told not to: a Ctrl-C that reached it before that would count as a second one here.
+
+_open_watches: list[_Watch] = []
+_masks = threading.local()
+
+
+def _before_fork() -> None:
+    _masks.before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+
+
+def _after_fork() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, _masks.before)
+
+
+def _after_fork_in_copy() -> None:
+    if _open_watches:
+        signal.set_wakeup_fd(-1)
+    _after_fork()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_copy)

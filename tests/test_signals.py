@@ -1,14 +1,18 @@
 import os
+import random
 import signal
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
 from cvtrain.errors import ConfigError, InterruptedBySignal
 from cvtrain.signals import SIGNALS, Interruption, StopRequest
+
+PATHS = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
 
 
 @pytest.mark.parametrize("number", SIGNALS)
@@ -191,6 +195,22 @@ def test_signals_to_a_forked_worker_reach_neither_it_nor_this_process():
         assert in_child(lambda: signal.raise_signal(signal.SIGTERM)) == -signal.SIGTERM, "it can be terminated"
         time.sleep(0.05)
         assert not stop
+
+
+def test_ctrl_c_that_also_reaches_a_worker_at_its_birth_is_one_to_this_process():
+    code = (
+        "import os\nfrom cvtrain.signals import StopRequest\nwith StopRequest() as stop:\n    stop.listening = True\n"
+        "    print('ready', flush=True)\n    while not stop:\n"
+        "        os.fork() or os._exit(0)\n        os.wait()\n    os._exit(7)"
+    )
+    rng = random.Random(0)
+    for _ in range(12):
+        command = [sys.executable, "-S", "-c", code]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True, env=PATHS) as process:
+            process.stdout.readline()
+            time.sleep(rng.uniform(0.002, 0.03))
+            os.killpg(process.pid, signal.SIGINT)
+            assert process.wait(timeout=60) == 7
 
 
 def test_hang_up_that_nohup_ignores_stays_ignored():
