@@ -24,6 +24,7 @@ from cvtrain.engine.distributed.rank import rank_from_environment
 from cvtrain.engine.freezing import freeze
 from cvtrain.errors import ConfigError
 from cvtrain.resume import first_line
+from cvtrain.trackers.options import tracker_problems
 
 _GROUPS = ("data", "augment", "model", "loss", "optimizer", "scheduler")
 
@@ -47,6 +48,7 @@ def check(config: Config, *, trains: bool = False) -> None:
         if isinstance(config.get(group), dict)
         for problem in targets.problems_of(group, config[group], plugins=plugins)
     ]
+    problems += tracker_problems(config)
     if trains and not problems:
         problems = _trial_problems(config)
     device, rank = device_problem(config["trainer"]["device"]), rank_from_environment()

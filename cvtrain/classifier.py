@@ -255,13 +255,16 @@ def load(checkpoint: str | Path, *, device: str = "auto", plugins: Sequence[str]
     return from_state(loaded, device=device, plugins=plugins)
 
 
-def from_state(loaded: Loaded, *, device: str = "auto", plugins: Sequence[str] = ()) -> Classifier:
+def from_state(
+    loaded: Loaded, *, device: str = "auto", plugins: Sequence[str] = (), precision: str | None = None
+) -> Classifier:
     """The classifier that a checkpoint describes.
 
     Args:
         loaded: The checkpoint.
         device: See `load`.
         plugins: Packages that its model may come from, named by the user and never by the checkpoint.
+        precision: `fp32` or `bf16`, in place of that of training.
 
     Raises:
         CheckpointError, ConfigError: See `load`.
@@ -270,7 +273,9 @@ def from_state(loaded: Loaded, *, device: str = "auto", plugins: Sequence[str] =
     trainer = {**saved.config["trainer"], "device": device, "deterministic": False}
     config: Config = {**saved.config, "trainer": trainer, "plugins": list(plugins)}
     model, loss_fn = remake(saved, config)
-    precision = None if saved.precision == "fp16" else saved.precision
+    if precision is None and (saved.precision != "fp16" or build.device(config).type != "cpu"):
+        precision = saved.precision
+    trainer["precision"] = "auto" if precision is None else precision  # fp16 is none for a CPU
     compute = build.compute(config, model, precision=precision)
     compute.place(model)
     return Classifier(

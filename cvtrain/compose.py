@@ -23,7 +23,7 @@ from cvtrain.origins import Origins
 from cvtrain.ruleset import RULES
 from cvtrain.suggestions import nearest, no_value, unknown_flag, unknown_key, unknown_option
 
-_TASKS_OF_TRAINED_MODELS = ("evaluate", "predict")
+_TASKS_OF_TRAINED_MODELS = ("evaluate", "predict", "export")
 _MAX_CHARACTERS = 600
 
 
@@ -246,7 +246,7 @@ def _new_config(overrides: list[Any], hydra: Composer, problems: list[str]) -> C
     composed = _compose_values(hydra, words_chosen, values, problems)
     num_of_words = len(problems)  # those until here are about words as they were typed
     problems += hydra.foreign_hydra_settings(composed, typed=words_chosen)
-    selected = {g: str(c) for g, c in composed.hydra.runtime.choices.items() if g in hydra.groups and c is not None}
+    selected = hydra.selected(composed, words_chosen)
     experiment = selected.pop("experiment", None)
     # A trainer of the user's is measured by the packaged one: code reads its keys, and no `_target_` lists them.
     is_packaged = selected.get("trainer") in (None, *options_of("trainer", config_dir()))
@@ -257,7 +257,7 @@ def _new_config(overrides: list[Any], hydra: Composer, problems: list[str]) -> C
     if trained is not None:
         problems += take_over(config, trained, typed=typed, choices=choices)
         reference |= {group: trained[group] for group in TRAINED_GROUPS if group not in choices}
-        selected = {**trained["choices"], **choices, "task": selected["task"]}
+        selected = {**trained["choices"], **choices, **{group: selected[group] for group in ("task", "tracker")}}
     problems += schema.problems_of(
         config, reference, explain=functools.partial(_explain, config=config, selected=selected)
     )
@@ -287,10 +287,10 @@ def _part_overrides(overrides: list[Any], hydra: Composer, problems: list[str]) 
             choices[key] = "null"
         elif group and value is None:
             problems.append(f"{override.input_line}: {key} cannot be left out; type {key}=OPTION")
-        elif group and str(value) not in hydra.options(key):
-            problems.append(unknown_option(key, schema.shown(value), hydra.options(key)))
+        elif group and (unknown := hydra.unknown_options(key, value)):
+            problems.append(unknown_option(key, schema.shown(unknown[0]), hydra.options(key)))
         elif group:
-            choices[key] = str(value)
+            choices[key] = schema.shown(value)
         elif override.is_delete():
             problems.append(f"{override.input_line}: no key can be left out; give it another value")
         else:

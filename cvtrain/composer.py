@@ -25,6 +25,9 @@ _COMPOSED: dict[tuple[str, ...], Any] = {}
 _DEFAULTS: dict[tuple[str, ...], Any] = {}
 _MAX_REMEMBERED = 64
 
+SEVERAL_AT_ONCE = ("tracker",)
+"""Groups of which several options may be chosen, as in tracker=[tensorboard,mlflow]."""
+
 _MAX_VALUES, _MAX_CHARACTERS = 10_000, 10_000_000
 """What references may be written out to: a few lines of them can stand for billions."""
 
@@ -175,6 +178,22 @@ class Composer:
         """The options of a group, the user's included."""
         return options_of(group, *self.folders)
 
+    def unknown_options(self, group: str, value: Any) -> list[Any]:
+        """What a typed value names that is no option of a group; of trackers there may be several, `[a,b]`."""
+        values = value if isinstance(value, list) and group in SEVERAL_AT_ONCE else [value]
+        return [each for each in values if str(each) not in self.options(group)]
+
+    def selected(self, composed: Any, words: list[str]) -> dict[str, str]:
+        """The option of each group that a composition of words has; several at once, which Hydra does not note."""
+        noted = composed.hydra.runtime.choices.items()
+        chosen = {group: str(option) for group, option in noted if group in self.groups and option is not None}
+        for group in SEVERAL_AT_ONCE:
+            if group not in chosen:
+                parts = [part.option.partition("/") for part in self.parts_of(words)]
+                options = [option for of_group, _, option in parts if of_group == group]
+                chosen[group] = schema.shown(options) if options else "none"
+        return chosen
+
     @staticmethod
     def hydras_options(group: str) -> list[str]:
         """The options of a group of Hydra's own; none where there is no such group."""
@@ -223,7 +242,10 @@ def plain_settings(composed: Any, reference: Config, problems: list[str]) -> Con
             problems.append(unresolved(key, OmegaConf.to_container(node, resolve=False)[name], error))
             return schema.look_up(reference, key)[1]
 
-    return resolve(composed, "")
+    settings = resolve(composed, "")
+    if not settings.get("tracker", True):  # with none of them there is no key, and none may be set
+        del settings["tracker"]
+    return settings
 
 
 def with_values(composed: Any, values: list[Any]) -> tuple[Any, list[Any]]:

@@ -14,12 +14,13 @@ from typing import Any
 
 from cvtrain.config_file import read_config_text
 from cvtrain.errors import CheckpointError, ConfigError
+from cvtrain.schema import look_up
 from cvtrain.suggestions import nearest
 
 Config = dict[str, Any]
 """Every key of every chosen group, and under `choices` which option each group has."""
 
-RUN_ONLY_KEYS = ("name", "output_dir", "resume", "plugins", "typed", "sweep")
+RUN_ONLY_KEYS = ("name", "output_dir", "resume", "plugins", "typed", "sweep", "tracker")
 """Keys that say how a command is run and change no result: left out of the hash of a config."""
 
 RESUME_MAY_CHANGE = (
@@ -55,7 +56,7 @@ RESUME_MAY_CHANGE = (
 TRAINED_GROUPS = ("data", "augment", "model", "loss", "optimizer", "scheduler", "trainer")
 """The groups whose settings a trained model brings along."""
 
-_OPTION = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*")
+_OPTION = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*|\[\w[\w.-]*(,\w[\w.-]*)*\]")
 _SECRET = re.compile(r"(^|[._-])(api_?key|token|secret|passw(or)?d|credentials?)($|[._-])", re.IGNORECASE)
 _URL_PASSWORD = re.compile(r"(?<=://)([^/\s:@]+):([^/\s@]+)(?=@)")
 
@@ -166,13 +167,25 @@ def masked(settings: Any, key: str = "") -> Any:
     return settings
 
 
+def typed_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What was typed, as a run card keeps it: by key, or the option by group; secrets masked.
+
+    What names the folder of a run, or a run to go on with, is no part of it.
+    """
+    kept = [key for key in config.get("typed", ()) if key not in ("name", "output_dir", "resume", "task")]
+    choices = config.get("choices", {})
+    found = {key: (True, choices[key]) if key in choices else look_up(config, key) for key in kept}
+    return {key: masked(value, key) for key, (is_there, value) in found.items() if is_there and "sweep." not in key}
+
+
 def config_hash(config: Mapping[str, Any]) -> str:
     """SHA-256 (hex) of the settings that define a result: where and how it is run does not matter."""
     defining = {k: v for k, v in config.items() if k not in RUN_ONLY_KEYS}
-    # Which experiment values come from does not matter either; `experiment` is the one choice that is no part.
+    # Which experiment values come from does not matter either, nor who is told of them.
     if not defining.get("trainer", {}).get("distributed", True):  # the same as before there was such a key
         defining["trainer"] = {k: v for k, v in defining["trainer"].items() if k != "distributed"}
-    defining["choices"] = {k: v for k, v in config.get("choices", {}).items() if k != "experiment"}
+    choices = config.get("choices", {})
+    defining["choices"] = {k: v for k, v in choices.items() if k not in ("experiment", "tracker")}
     return hashlib.sha256(json.dumps(_canonical(defining), sort_keys=True, default=str).encode()).hexdigest()
 
 

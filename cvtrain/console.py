@@ -8,23 +8,20 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from cvtrain.evaluation_rows import EvaluationRows
+from cvtrain.plain_text import duration as duration  # for whoever says something
+from cvtrain.plain_text import percent as percent
 from cvtrain.plain_text import printable
+from cvtrain.progress_bar import REDRAW_SECONDS, ProgressBar
 
 if TYPE_CHECKING:
-    from tqdm import tqdm
+    from cvtrain.engine.events import Evaluation, RunningFigures
 
-    from cvtrain.engine.events import Evaluation
-
-_HEADER = (
-    "{blank:{epoch}}  {blank:{step}}  {train:>15}  {val:>15}",
-    "{epoch_name:>{epoch}}  {step_name:>{step}}    loss accuracy    loss accuracy          lr    time  images/s",
-)
-_ROW = "{epoch_cell:>{epoch}}  {step_cell:>{step}}  {train}  {val} {star}  {lr:>8}  {time:>6}  {speed:>8}"
-"""Rows of 80 characters, as long as epochs have three digits and steps have five."""
 _GAP = 3  # characters between two columns of a table
 
 
@@ -39,17 +36,24 @@ class Console:
     def __init__(self, log: Callable[[str], None] = lambda _line: None, *, quiet: bool = False) -> None:
         self.log, self.quiet = log, quiet
         self.is_terminal = sys.stdout.isatty() and sys.stderr.isatty()
-        self._bar: tqdm | None = None
-        self._bar_name = ""
-        self._bar_shown_at = 0.0
+        self.can_redraw = self.is_terminal and os.environ.get("TERM") not in ("dumb", "unknown")
+        self._bar: ProgressBar | None = None
         self._has_said = self._has_lost_lines = False
-        self._length, self._decimals = "", 0
-        self._widths = {"epoch": 5, "step": 4}
+        self._rows: EvaluationRows | None = None
+        self._columns: tuple[str, ...] = ()
+        self._figures_read_at = 0.0
 
     # -------------------------------------------------------------------------------------------- lines
 
-    def say(self, line: str = "", *, always: bool = False) -> None:
-        """Prints a line, above a bar that is running; `always`, even when it is quiet."""
+    def say(self, line: str = "", *, always: bool = False, wrap: bool = False) -> None:
+        """Prints a line, above a bar that is running.
+
+        Args:
+            line: For the log too, which has it whole.
+            always: Even when it is quiet.
+            wrap: It is a sentence, to be broken between words where the terminal is too narrow for it. What is to be
+                copied, such as a command, is better left to the terminal.
+        """
         self._has_said = True
         line = printable(line)
         if line:
@@ -57,6 +61,8 @@ class Console:
         if self.quiet and not always:
             return
         line = _encodable(line)
+        if wrap and self.is_terminal:
+            line = "\n".join(textwrap.wrap(line, _terminal_width(), subsequent_indent="  "))
         try:
             if self._bar is not None:
                 self._bar.write(line, file=sys.stdout)
@@ -90,7 +96,8 @@ class Console:
         from rich.text import Text
 
         # Where nobody looks at a screen no line is folded: it would be harder to search and to cut.
-        console = RichConsole(width=None if self.is_terminal else 10_000, highlight=False, color_system=None)
+        width = terminal_size()[0] if self.is_terminal else 10_000
+        console = RichConsole(width=width, highlight=False, color_system=None)
         cells = [[printable(str(cell)) for cell in row] for row in (columns, *rows)]
         if self._has_said:
             self.say()
@@ -108,89 +115,81 @@ class Console:
             for line in capture.get().splitlines():
                 self.say(line.rstrip())
 
+    def facts(self, facts: Sequence[tuple[str, str]]) -> None:
+        """Prints facts under an empty line, a line each: a name, and what is to be known. They are never folded."""
+        self.say()
+        length = max(len(name) for name, _ in facts)
+        for name, words in facts:
+            self.say(f"{name:<{length}}  {words}")
+
     # -------------------------------------------------------------------------------------------- progress of work
 
     def progress(self, done: int, total: int, what: str, *, unit: str = "") -> None:
-        """Shows how far something has come; on a terminal only. Large numbers of a unit are shortened, as 1.2M."""
-        if not self.is_terminal:
+        """Shows how far something has come; on a terminal only."""
+        if not self.can_redraw:
             return
-        if self._bar is None or self._bar_name != what:
+        if self._bar is None or self._bar.what != what:
             self.end_bar()
-            self._start_bar(total, what, unit=unit)
-        assert self._bar is not None
-        with contextlib.suppress(OSError):  # the terminal was closed
-            self._bar.update(done - self._bar.n)
+            self._bar = ProgressBar(what, total, unit=unit, width=_terminal_width)
+        self._bar.move(done)
         if done >= total:
             self.end_bar()
-
-    def _start_bar(self, total: int, what: str, *, done: int = 0, unit: str = "") -> None:
-        from tqdm import tqdm
-
-        self._bar_name = what
-        shape = "{desc} {percentage:3.0f} % |{bar:30}| {n_fmt} of {total_fmt}{unit}, {remaining} left"
-        self._bar = tqdm(
-            total=total,
-            initial=done,
-            desc=what,
-            bar_format=shape,
-            leave=False,
-            dynamic_ncols=True,
-            unit=f" {unit}" if unit else "",
-            unit_scale=bool(unit),
-        )
 
     def end_bar(self) -> None:
         """Takes the bar away."""
         if self._bar is not None:
-            with contextlib.suppress(OSError):
-                self._bar.close()
+            self._bar.close()
             self._bar = None
 
     # -------------------------------------------------------------------------------------------- training
 
     def training_starts(self, *, step: int, total_steps: int, steps_per_epoch: int, evaluate_every: int) -> None:
         """Prepares for steps and evaluations."""
-        is_whole = evaluate_every % steps_per_epoch == 0 and total_steps % steps_per_epoch == 0
-        self._decimals = 0 if is_whole else 2
-        self._length = f"{total_steps / steps_per_epoch:.{self._decimals}f}"
-        self._widths = {"epoch": max(5, 2 * len(self._length) + 1), "step": max(4, len(str(total_steps)))}
+        lengths = {"total_steps": total_steps, "steps_per_epoch": steps_per_epoch, "evaluate_every": evaluate_every}
+        self._rows, self._columns = EvaluationRows(step=step, **lengths), ()
         if self.is_terminal:
-            names = {"blank": "", "train": "train", "val": "validation", "epoch_name": "epoch", "step_name": "step"}
             self.say()
-            for line in _HEADER:
-                self.say(line.format(**names, **self._widths))
-            self._start_bar(total_steps, "training", done=step)
+        if self._rows.notice:
+            self.say(self._rows.notice)
+        if self.can_redraw:
+            self._bar = ProgressBar("training", total_steps, done=step, unit="steps", width=_terminal_width)
 
-    def step(self, step: int) -> None:
-        """Moves the training bar, ten times a second at most."""
-        now = time.monotonic()
-        if self._bar is not None and now - self._bar_shown_at > 0.1:
-            self._bar_shown_at = now
-            with contextlib.suppress(OSError):
-                self._bar.update(step - self._bar.n)
+    def step(self, step: int, figures: Callable[[], RunningFigures | None] = lambda: None) -> None:
+        """Moves the training bar.
+
+        Args:
+            step: Steps taken.
+            figures: Gives the training loss and the speed so far, or None where it would have to wait for them. Asked
+                until it gives some, ten times a second at most.
+        """
+        if self._bar is None:
+            return
+        found = None
+        if time.monotonic() - self._figures_read_at > REDRAW_SECONDS:
+            found = figures()
+        if found is None:
+            self._bar.move(step)
+            return
+        self._figures_read_at = time.monotonic()
+        self._bar.move(step, loss=found.train_loss, images_per_second=found.images_per_second)
 
     def evaluation(self, evaluation: Evaluation, *, is_best: bool) -> None:
-        """Prints a row (terminal) or a line (elsewhere) for one evaluation; a star marks the best so far."""
-        e, star = evaluation, "*" if is_best else " "
-        cells = {
-            "epoch_cell": f"{e.epoch:.{self._decimals}f}/{self._length}",
-            "step_cell": e.step,
-            "train": _loss_and_accuracy(e.train_loss, e.train_accuracy),
-            "val": _loss_and_accuracy(e.val_loss, e.val_accuracy),
-            "star": star,
-            "lr": f"{e.lr:.3g}",
-            "time": duration(e.seconds),
-            "speed": f"{e.images_per_second:,.0f}",
-        }
-        if self.is_terminal:
-            self.say(_ROW.format(**cells, **self._widths))
+        """Prints a row (terminal) or a line (elsewhere) for one evaluation; a star marks the best so far.
+
+        Of thousands of evaluations some are left out.
+        """
+        assert self._rows is not None, "training has started"
+        if not self._rows.is_shown(evaluation):
             return
-        epoch, step = (str(cells[f"{name}_cell"]).rjust(self._widths[name]) for name in ("epoch", "step"))
-        val = "" if e.val_loss is None else f"  val {cells['val']} {star}"
-        self.say(
-            f"epoch {epoch}  step {step}  train {cells['train']}{val}"
-            f"  lr {cells['lr']:<8}  {cells['time']:>6}  {cells['speed']} images/s"
-        )
+        if not self.is_terminal:
+            self.say(self._rows.line(evaluation, is_best=is_best))
+            return
+        columns = self._rows.columns(width=_terminal_width())
+        if columns != self._columns:  # at first, and where the window was made narrower or wider
+            self._columns = columns
+            for line in self._rows.header(columns):
+                self.say(line)
+        self.say(self._rows.row(evaluation, columns, is_best=is_best))
 
 
 class SilentConsole(Console):
@@ -206,11 +205,11 @@ class SilentConsole(Console):
 
     def __init__(self, log: Callable[[str], None], *, on_step: Callable[[int], None]) -> None:
         super().__init__(log)
-        self.is_terminal = False
+        self.is_terminal = self.can_redraw = False
         self.on_step = on_step
         self.warnings: list[str] = []
 
-    def say(self, line: str = "", *, always: bool = False) -> None:
+    def say(self, line: str = "", *, always: bool = False, wrap: bool = False) -> None:
         """Logs a line."""
         if line:
             self.log(printable(line))
@@ -220,7 +219,7 @@ class SilentConsole(Console):
         self.warnings.append(line)
         super().warn(line)
 
-    def step(self, step: int) -> None:
+    def step(self, step: int, figures: Callable[[], RunningFigures | None] = lambda: None) -> None:
         """Passes the number of a step on."""
         self.on_step(step)
 
@@ -246,22 +245,17 @@ def _blocks(cells: Sequence[Sequence[str]], *, width: int) -> list[list[int]]:
     return blocks
 
 
-def _loss_and_accuracy(loss: float | None, accuracy: float | None) -> str:
-    """Both in 15 characters."""
-    return f"{'-' if loss is None else f'{loss:.4f}':>7}{percent(accuracy):>8}"
+def terminal_size() -> tuple[int, int]:
+    """Columns and rows; 80 and 24 where a terminal does not tell."""
+    try:
+        columns, rows = os.get_terminal_size(sys.stdout.fileno())
+    except (OSError, ValueError):
+        columns = rows = 0
+    return columns or 80, rows or 24
 
 
-def percent(share: float | None) -> str:
-    """A share of 0..1 in per cent, one digit after the point."""
-    return "-" if share is None else f"{100 * share:.1f} %"
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person would say them: `0.07 s`, `12.3 s`, `2 min 05 s`, `1 h 40 min`."""
-    if seconds < 90:
-        return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
+def _terminal_width() -> int:
+    return terminal_size()[0]
 
 
 def _encodable(line: str) -> str:

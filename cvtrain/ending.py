@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cvtrain.errors import CvtrainError
+from cvtrain.errors import CvtrainError, OutputError
 from cvtrain.last_words import say_as_one
 from cvtrain.record import memory_limit_of
 from cvtrain.signals import Interruption, StopRequest
@@ -57,9 +57,22 @@ def ending_of(command: Callable[[], Any]) -> Ending:
 
         forget_reader()
     except Exception as error:
-        limit = memory_limit_of(error)
-        return Ending(limit.exit_code, tuple(limit.lines())) if limit else Ending(1, tuple(internal_error(error)))
+        known = memory_limit_of(error) or no_temporary_folder(error)
+        return Ending(known.exit_code, tuple(known.lines())) if known else Ending(1, tuple(internal_error(error)))
     return Ending(0)
+
+
+def no_temporary_folder(error: Exception) -> OutputError | None:
+    """The words for a machine without room for temporary files, in which torch cannot be loaded; None of another error.
+
+    Source: `tempfile.gettempdir`, which finds a folder by writing a file into it.
+    """
+    if not isinstance(error, FileNotFoundError) or "No usable temporary directory" not in str(error):
+        return None
+    return OutputError(
+        "no folder for temporary files can be written, and torch cannot be loaded without one",
+        hint="name one with TMPDIR=FOLDER; `df` shows full disks, and `ulimit -f` the limit of files",
+    )
 
 
 def internal_error(error: Exception) -> list[str]:

@@ -75,6 +75,7 @@ class Run:
         self._checkpoints = Safekeeping(run_dir, keep=config["trainer"]["checkpoint"]["keep"], warn=console.warn)
         self._saved_position = (0, 0)
         self.last: Evaluation | None = None
+        self.on_evaluation = lambda: None  # called when there is a row more, and what can be saved of it is
         self.origin: dict[str, Any] | None  # of the first weights
         self.warnings: list[str] = []
         if checkpoint:
@@ -190,7 +191,7 @@ class Run:
             if wishes.signum or wishes.give_up:
                 return
             if isinstance(event, Step):
-                self.console.step(event.step)
+                self.console.step(event.step, self.trainer.running_figures)
                 if wishes.save:
                     self.save()
 
@@ -241,6 +242,7 @@ class Run:
         self.console.evaluation(evaluation, is_best=is_best)
         is_over = self.trainer.step >= self.trainer.total_steps or self.selection.out_of_patience
         self.save(is_best=is_best, must=is_over)
+        self.on_evaluation()
         return self.selection.out_of_patience
 
     def state_dict(self) -> dict[str, Any]:

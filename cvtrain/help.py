@@ -17,6 +17,7 @@ GROUPS = {
     "optimizer": "how it steps",
     "scheduler": "how the learning rate moves; warm-up in each",
     "trainer": "the loop: epochs, batch_size, device, precision, early_stopping, ...",
+    "tracker": "where figures go besides the run folder; several at once: tracker=[tensorboard,mlflow]",
     "experiment": "ready-made combinations",
 }
 
@@ -47,11 +48,12 @@ Flags:
   --multirun            run every combination of comma-separated values: optimizer.lr=0.1,0.01; docs/sweeps.md
   --config-dir DIR      options of your own: DIR/model/mine.yaml becomes model=mine
   --config-name NAME    a root config of your own: DIR/NAME.yaml, which begins with defaults: [config, _self_]
+  -sc install=bash      Tab completes groups, options and keys after: eval "$(cvtrain -sc install=bash)"
 
 Exit codes: 0 done, 1 internal error, 2 config, 3 data, 4 checkpoint or output, 5 diverged or not learning,
 6 out of memory, 128+N stopped by signal N (resumable).
 
-Read on: README.md; every key with its meaning stands in the YAML files of {configs}
+Read on: README.md and docs/; every key with its meaning stands in docs/config.md, made from {configs}
 """
 
 
@@ -63,13 +65,22 @@ def options_of(group: str, *config_dirs: Path) -> list[str]:
 
 def options_with(config_dir: Path, key: str) -> list[str]:
     """The packaged options that have a key, as `group=option`; a key of the top level belongs to a task."""
-    import yaml
-
     group, _, name = key.partition(".") if "." in key else ("task", "", key)
+    if group == "tracker":  # the keys of each option lie below its name
+        option, _, name = name.partition(".")
+        file = config_dir / group / f"{option}.yaml"
+        is_there = option in options_of(group, config_dir) and name.partition(".")[0] in _keys_of(file)
+        return [f"{group}={option}"] if is_there else []
     if group not in GROUPS:
         return []
     files = {option: config_dir / group / f"{option}.yaml" for option in options_of(group, config_dir)}
-    return [f"{group}={o}" for o, file in files.items() if name in yaml.safe_load(file.read_text(encoding="utf-8"))]
+    return [f"{group}={o}" for o, file in files.items() if name in _keys_of(file)]
+
+
+def _keys_of(file: Path) -> dict:
+    import yaml
+
+    return yaml.safe_load(file.read_text(encoding="utf-8")) or {}
 
 
 def _natural(word: str) -> tuple[str, int, str]:
@@ -81,9 +92,7 @@ def _natural(word: str) -> tuple[str, int, str]:
 
 def _defaults(config_dir: Path) -> dict[str, str]:
     """The option of each group that is taken when none is typed."""
-    import yaml
-
-    entries = yaml.safe_load((config_dir / "config.yaml").read_text(encoding="utf-8"))["defaults"]
+    entries = _keys_of(config_dir / "config.yaml")["defaults"]
     return {group: option for entry in entries if isinstance(entry, dict) for group, option in entry.items()}
 
 

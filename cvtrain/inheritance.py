@@ -42,6 +42,7 @@ def resumed_config(
     config = _run_config(run)
     config["trainer"].setdefault("distributed", False)  # runs of earlier versions have no such key
     choices, problems = config.pop("choices"), []
+    _choose_tracker(config, choices, dict(typed_values).get("tracker"), defaults_of=defaults_of)
     defaults = dict(schema.leaves(config))
     changed = copy.deepcopy(config)
     changed["plugins"] = []  # code is named by the user, never by a file
@@ -51,12 +52,13 @@ def resumed_config(
         if (key, value) == ("trainer", "ddp"):  # says how many processes go on, and no more
             _put(changed, "trainer.distributed", True)
         elif key in groups:
-            problems += [] if choices.get(key) == value else [_fixed(key, choices.get(key), value)]
+            same = choices.get(key) == schema.shown(value)
+            problems += [] if same else [_fixed(key, choices.get(key), value)]
         elif key == "plugins":
             changed["plugins"] = value
         elif key not in defaults:
             problems.append(unknown_key(key, list(defaults)))
-        elif key not in RESUME_MAY_CHANGE and value != defaults[key]:
+        elif key not in RESUME_MAY_CHANGE and not key.startswith("tracker.") and value != defaults[key]:
             problems.append(_fixed(key, defaults[key], value))
         else:
             _put(changed, key, value)
@@ -66,6 +68,17 @@ def resumed_config(
     reference = {**config, "trainer": defaults_of([f"trainer={option}"])["trainer"]}
     problems += schema.problems_of(changed, reference)
     return {**changed, "resume": str(run), "choices": choices, "typed": typed}, problems
+
+
+def _choose_tracker(
+    config: Config, choices: dict[str, Any], option: Any, *, defaults_of: Callable[[list[str]], Settings]
+) -> None:
+    """Lets a run that goes on be told to another tracker, or to none, if one is named: that changes no result."""
+    if option is None:
+        return
+    choices["tracker"] = schema.shown(option)
+    config.pop("tracker", None)
+    config.update({k: v for k, v in defaults_of([f"tracker={schema.shown(option)}"]).items() if k == "tracker"})
 
 
 def _run_config(run: Path) -> Config:

@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import errno
 import math
-import os
 import sys
 import time
 from dataclasses import dataclass
 from types import TracebackType
 
-from cvtrain.console import Console, percent
+from cvtrain.console import Console, percent, terminal_size
 from cvtrain.job_estimate import RunningJob, coarse, remaining_seconds
 from cvtrain.job_rows import clock, folded, job_rows
 from cvtrain.plain_text import printable
@@ -91,8 +90,7 @@ class JobLines:
         self._estimate: float | None = None
 
     def __enter__(self) -> JobLines:
-        is_able = os.environ.get("TERM") not in ("dumb", "unknown")
-        self._is_live = self._console.is_terminal and not self._console.quiet and is_able
+        self._is_live = self._console.can_redraw and not self._console.quiet
         self._draw()
         return self
 
@@ -233,12 +231,3 @@ class JobLines:
             sys.stdout.flush()
         except OSError:  # the terminal was closed
             self._is_live = False
-
-
-def terminal_size() -> tuple[int, int]:
-    """Columns and rows; 80 and 24 where a terminal does not tell."""
-    try:
-        columns, rows = os.get_terminal_size(sys.stdout.fileno())
-    except (OSError, ValueError):
-        columns = rows = 0
-    return columns or 80, rows or 24

@@ -22,7 +22,6 @@ from cvtrain.help import GROUPS
 from cvtrain.jobs.elsewhere import launcher_folder, trouble_in_words
 from cvtrain.jobs.grid import alternatives, is_hydras, key_of
 from cvtrain.jobs.job import SweepJob, overrides_of
-from cvtrain.jobs.job_folder import JobFolder
 from cvtrain.jobs.ledger import Command, Ledger
 from cvtrain.jobs.preflight import (
     compose_grid,
@@ -33,9 +32,12 @@ from cvtrain.jobs.preflight import (
     word_problems,
 )
 from cvtrain.jobs.stream import JobStream, Words
+from cvtrain.jobs.sweep_report import replace_page
 from cvtrain.schema import oddities
 from cvtrain.signals import StopRequest
-from cvtrain.sweep_again import command_again, typed_before
+from cvtrain.sweep_again import typed_before
+from cvtrain.sweeps.command import command_again
+from cvtrain.sweeps.job_folder import JobFolder
 
 
 def run_hydra(arguments: Sequence[str], job: Callable[..., Any]) -> None:
@@ -119,6 +121,7 @@ class Multirun:
             with self._hydras_folder() as folder:
                 run_hydra(self._words_for_hydra(folder), self._job())
         except InterruptedBySignal as interruption:
+            replace_page(self.ledger.path)
             raise self._interrupted(interruption) from None
         except ConfigError as error:
             self.ledger.take_back_command()
@@ -126,6 +129,7 @@ class Multirun:
                 self.ledger.discard_if_empty()
             raise
         except CvtrainError:
+            replace_page(self.ledger.path)
             raise
         except Exception as error:  # of a launcher of somebody else's
             if self.launcher == "isolated":

@@ -71,6 +71,7 @@ class RunDir:
         self.error_path = path / "error.txt"
         self.checkpoint_dir = path / "checkpoints"
         self.plots_dir = path / "plots"
+        self.report_path = path / "report.html"
         self._lock: FolderLock | None = None
         self._unwritten_rows = b""
         self._torn_at: int | None = None
@@ -167,7 +168,7 @@ class RunDir:
 
     def remove_leftovers(self) -> None:
         """Removes temporary files of a process that was killed while it wrote; the lock must be held."""
-        for temporary in self.path.glob(".*.tmp"):
+        for temporary in (*self.path.glob(".*.tmp"), *self.plots_dir.glob(".*.tmp")):
             with contextlib.suppress(OSError):
                 temporary.unlink()
 

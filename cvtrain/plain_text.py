@@ -50,6 +50,8 @@ def printable(text: str) -> str:
 
     They become `\x..`.
     """
+    if text.isascii() and text.isprintable():  # nearly all, and a page has ten thousands of them
+        return text
     return "".join(c if _is_seen(c) else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
 
 
@@ -71,3 +73,16 @@ def finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [finite(v) for v in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person would say them: `0.07 s`, `12.3 s`, `2 min 05 s`, `1 h 40 min`."""
+    if seconds < 90:
+        return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def percent(share: float | None) -> str:
+    """A share of 0..1 in per cent, one digit after the point."""
+    return "-" if share is None else f"{100 * share:.1f} %"

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from cvtrain.config import Config, config_hash
+from cvtrain.config import Config, config_hash, typed_settings
 from cvtrain.engine.distributed.rank import rank_from_environment
 from cvtrain.errors import (
     ConfigError,
@@ -31,6 +31,9 @@ from cvtrain.launch import resume_command
 from cvtrain.outputs import RunDir
 from cvtrain.signals import Interruption
 
+DONE = {"status": "done", "exit_code": 0, "error": None}
+"""What the card of a run says that has come to its end."""
+
 
 def new_card(config: Config) -> dict[str, Any]:
     """The run card at the start: what is known before any data are read."""
@@ -45,6 +48,7 @@ def new_card(config: Config) -> dict[str, Any]:
         "model": config["choices"]["model"],
         "seed": config["seed"],
         "config_hash": config_hash(config),
+        "typed": typed_settings(config),
         "versions": versions(),
         "git": git_state(Path.cwd()),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -65,7 +69,7 @@ def recorded(run_dir: RunDir, card: dict[str, Any], *, discard_if_config_is_wron
     try:
         run_dir.write_card(card)
         yield
-        card.update(status="done", exit_code=0, error=None)
+        card.update(DONE)
         run_dir.write_card(card)
     except ConfigError as error:
         if discard_if_config_is_wrong and not any(run_dir.checkpoint_dir.glob("*")):

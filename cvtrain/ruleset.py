@@ -40,6 +40,13 @@ def _is_folder_name(value: Any) -> bool:
     )
 
 
+def _is_store(value: str) -> bool:
+    scheme, separator, rest = value.partition("://")
+    has_password = ":" in rest.rpartition("@")[0]
+    return scheme == "databricks" or bool(separator and rest and scheme != "file" and not has_password)
+
+
+_EXPORT_FORMAT = choice("onnx", "torch_export", "safetensors")
 _FOLDER_NAME = optional(Rule("a word of letters, digits, '.', '_' and '-' (80 at most)", _is_folder_name))
 _BETAS = sequence(fraction(), words="two numbers from 0 to less than 1", length=2)
 _LENGTH = integer(1, 999_999_999)  # the name of a checkpoint has nine digits
@@ -58,7 +65,21 @@ RULES: dict[str, Rule] = {
     "checkpoint": optional(PATH),
     "input": optional(either(PATH, sequence(PATH, words="a list of paths"))),
     "split": choice("train", "val", "test"),
+    "run": either(PATH, sequence(PATH, words="a run folder")),
     "runs": sequence(PATH, words="a list of run folders [A,B]"),
+    # task=export
+    "format": either(_EXPORT_FORMAT, sequence(_EXPORT_FORMAT, words="a list of them")),
+    "output": optional(PATH),
+    "tolerance": number(0),
+    # task=find_lr
+    "low": optional(number(above=0)),
+    "high": optional(number(above=0)),
+    "num_steps": integer(20, 999_999),
+    "repeats": integer(1, 100),
+    # task=benchmark
+    "rounds": COUNT,
+    "round_seconds": number(above=0),
+    "batch_sizes": sequence(COUNT, words="a list of whole numbers >= 1, such as [32,128,512]"),
     # task=sample_size_sweep
     "protocol": choice("robust", "posts"),
     "sizes": either(choice("auto"), sequence(integer(2), words="a list of whole numbers >= 2, such as [10,100,1000]")),
@@ -195,4 +216,36 @@ RULES: dict[str, Rule] = {
     "scheduler.patience": integer(0),
     "scheduler.min_delta": number(0),
     "scheduler.min_factor": number(0, 1),
+    # tracker
+    "tracker.tensorboard.dir": optional(PATH),
+    "tracker.mlflow.uri": optional(
+        text(
+            accepts=_is_store,
+            words="http://HOST:PORT or sqlite:///FILE (name and password: MLFLOW_TRACKING_USERNAME, _PASSWORD)",
+        )
+    ),
+    "tracker.mlflow.checkpoints": choice("best", "all", "none"),
+    "tracker.mlflow.wait_seconds": number(above=0),
+    "tracker.wandb.mode": choice("offline", "online", "disabled"),
+    "tracker.wandb.entity": optional(text()),
+    "tracker.wandb.run_name": optional(text()),
+    "tracker.wandb.tags": sequence(text(), words="a list of words"),
+    "tracker.wandb.checkpoints": choice("best", "all", "none"),
+    "tracker.wandb.wait_seconds": number(above=0),
 }
+
+_ONLY_TRAINED = (
+    "trainer.epochs",
+    "trainer.steps",
+    "trainer.evaluate_every",
+    "trainer.early_stopping.",
+    "trainer.checkpoint.",
+    "trainer.log_every",
+    "trainer.on_not_learning",
+)
+
+IDLE_KEYS: dict[str, tuple[str, ...]] = {
+    "find_lr": (*_ONLY_TRAINED, "scheduler", "trainer.ema", "trainer.eval_batch_size"),
+    "benchmark": _ONLY_TRAINED,
+}
+"""How keys begin that a task composes, for they are parts of a training, and does not use."""

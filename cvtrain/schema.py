@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from cvtrain.rules import COUNT, Rule, is_number, of_default, optional
-from cvtrain.ruleset import RULES
+from cvtrain.ruleset import IDLE_KEYS, RULES
 from cvtrain.suggestions import unknown_key
 
 Settings = Mapping[str, Any]
@@ -223,6 +223,11 @@ def idle_settings(settings: Settings, typed: Collection[str]) -> list[str]:
     stopping, augment = _node(settings, "trainer.early_stopping"), _node(settings, "augment")
     problems = []
     is_sweep = settings.get("task") == "sample_size_sweep"
+    if settings.get("tracker") and settings.get("task") != "train":
+        keys = [key for key in typed if key.partition(".")[0] == "tracker"]
+        problems += [f"{key} has no effect with task={settings.get('task')}: task=train is tracked" for key in keys]
+    idle = IDLE_KEYS.get(str(settings.get("task")), ())
+    problems += [f"{key} has no effect with task={settings.get('task')}" for key in typed if key.startswith(idle)]
     if is_sweep and settings.get("protocol") == "posts":
         problems += [f"{key} has no effect with protocol=posts" for key in typed if key.startswith("budget.")]
     if not is_sweep and "trainer.early_stopping.min_epochs" in typed and stopping.get("patience") is None:

@@ -1,20 +1,20 @@
-"""The command that goes on with a sweep, and what was typed when it was begun.
+"""What was typed when a sweep was begun that is to go on.
 
 Knows words and the folder of a sweep. What a folder says may come from anyone, so code that it names is typed anew.
 """
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cvtrain.arguments import parse_arguments
 from cvtrain.errors import ConfigError
-from cvtrain.hydra_settings import may_be_read_back
 from cvtrain.jobs.grid import key_of
 from cvtrain.jobs.ledger import Ledger
+from cvtrain.sweeps.command import command_again, has_to_be_typed
+from cvtrain.sweeps.stored_sweep import is_sweep
 
 
 @dataclass(frozen=True)
@@ -30,15 +30,6 @@ class TypedBefore:
     folder: Path
 
 
-def command_again(folder: Path, settings: Sequence[str]) -> str:
-    """The command that goes on with a sweep of these settings."""
-    return shlex.join(["cvtrain", f"resume={folder}", *filter(_has_to_be_typed, settings)])
-
-
-def _has_to_be_typed(word: str) -> bool:
-    return not may_be_read_back(key_of(word), word.partition("=")[2])
-
-
 def typed_before(arguments: Sequence[str]) -> TypedBefore | None:
     """What was typed to begin the sweep whose folder `resume=` names; None where it names none.
 
@@ -49,7 +40,7 @@ def typed_before(arguments: Sequence[str]) -> TypedBefore | None:
     """
     typed = parse_arguments([word for word in arguments if word not in ("--multirun", "-m")])
     named = [word.partition("=")[2].strip("'\"") for word in typed.settings if word.startswith("resume=")]
-    if not named or not Ledger.is_sweep(Path(named[-1]).expanduser()):
+    if not named or not is_sweep(Path(named[-1]).expanduser()):
         return None
     folder = Path(named[-1]).expanduser()
     command = Ledger(folder).read_command()
@@ -57,7 +48,7 @@ def typed_before(arguments: Sequence[str]) -> TypedBefore | None:
     if command.has_secrets:
         raise ConfigError(f"{folder} was begun with a password or a key, which is not written down", hint=anew)
     more = [word for word in typed.settings if not word.startswith("resume=")]
-    if code := [word for word in command.settings if _has_to_be_typed(word) and word not in more]:
+    if code := [word for word in command.settings if has_to_be_typed(word) and word not in more]:
         raise ConfigError(
             [f"{word[:200]}: is read from {folder}, and has to be typed" for word in code],
             hint=f"if this sweep is your own: {command_again(folder, command.settings)[:400]}",

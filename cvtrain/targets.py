@@ -186,9 +186,16 @@ def options_of(group: str, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def accepted(found: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """Those of the given arguments that a target takes: a model of the user's need not ask for every fact."""
-    parameters = inspect.signature(found).parameters
+    parameters = _parameters(found)
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     return {name: value for name, value in given.items() if takes_any or name in parameters}
+
+
+def _parameters(found: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    """What a target may be called with. `torch.nn.Module` itself seems to take anything, and refuses all of it."""
+    if inspect.isclass(found) and found.__init__.__module__ == "torch.nn.modules.module":
+        return {}
+    return inspect.signature(found).parameters
 
 
 def problems_of(group: str, settings: Mapping[str, Any], *, plugins: Sequence[str] = ()) -> list[str]:
@@ -197,7 +204,7 @@ def problems_of(group: str, settings: Mapping[str, Any], *, plugins: Sequence[st
         found = resolve(group, settings.get("_target_"), plugins=plugins)
     except ConfigError as error:
         return error.lines()
-    parameters = inspect.signature(found).parameters
+    parameters = _parameters(found)
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     variable = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
     known = [n for n, p in parameters.items() if n not in KINDS[group].given and p.kind not in variable]

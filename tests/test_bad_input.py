@@ -15,7 +15,7 @@ BAD_KEYS = {
     "sead=3": "unknown key sead: did you mean seed?",
     "foo.bar=1": "unknown key foo.bar: cvtrain --cfg job shows all keys",
     "model.hidden=[3]": "unknown key model.hidden: model=lenet has none; model=alexnet, model=mlp",
-    "checkpoint=x": "unknown key checkpoint: task=train has none; task=evaluate, task=predict have it",
+    "checkpoint=x": "unknown key checkpoint: task=train has none; task=evaluate, task=export, task=predict have it",
     "model._partial_=true": "unknown key model._partial_",
     "model._args_=[1]": "unknown key model._args_",
     "hydra.run.dir=x": "hydra.run.dir=x: settings of Hydra work with --multirun only",
@@ -76,7 +76,7 @@ BAD_VALUES = {
 
 BAD_OPTIONS = {
     "model=vgg61": "unknown option model=vgg61: did you mean model=vgg19? There are alexnet, block_cnn",
-    "task=foo": "There are audit, compare, evaluate, predict, sample_size_sweep, summary, train",
+    "task=foo": "There are audit, benchmark, compare, evaluate, export, find_lr, predict, report, sample_size_sweep",
     "data=cifar_10": "did you mean data=cifar10? There are cifar10, cifar100",
     "experiment=smok": "unknown option experiment=smok: did you mean experiment=smoke?",
     "trainer={epochs:3}": "unknown option trainer={epochs:3}: There are ddp, default",

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import yaml
 
 from cvtrain.compose import compose
 from cvtrain.ending import exit_code_of
+from tests.pages.sweeps_for_tests import tables_of, text_of
 
 SAYS_WHAT_WAS_LOADED = """
 import sys
@@ -140,13 +142,19 @@ def test_multirun_ends_in_a_leaderboard_a_comparison_and_a_plot(command):
         assert float(row["test_accuracy"]) == pytest.approx(card["test"]["accuracy"])
     assert "no winner named" in result.out
     assert (sweep / "plots" / "lr_grid.png").read_bytes().startswith(b"\x89PNG")
+    assert f"report   {sweep / 'report.html'}" in result.out
+    head, *shown = tables_of(sweep / "report.html")["leaderboard"]
+    assert [row[head.index("status")] for row in shown] == [row["status"] for row in rows]
+    figures = sorted(f"{100 * float(row['test_accuracy']):.1f} %" for row in done)
+    assert sorted(row[head.index("test")] for row in shown[: len(done)]) == figures
+    assert text_of(sweep / "report.html").count("exit code 5: diverged") == 8 - len(done)
 
 
 def test_multirun_of_a_task_without_run_folders_has_no_failed_jobs(command):
     result = command("-m", "task=summary", "model=linear,mlp")
     assert result.code == 0, result.errors
     (path,) = Path("outputs/sweeps").glob("*/leaderboard.csv")
-    assert result.out.endswith(f"2 of 2 jobs done\nresults  {path}\n")
+    assert result.out.endswith(f"2 of 2 jobs done\nresults  {path}\nreport   {path.with_name('report.html')}\n")
     assert result.out.count("Linear") >= 2, "what a task prints is seen"
     with open(path, newline="") as file:
         assert [(row["model"], row["status"]) for row in csv.DictReader(file)] == [("linear", "done"), ("mlp", "done")]
@@ -316,6 +324,15 @@ def test_smoke_runs_whole_in_a_process(model, loss, process, tmp_path):
     assert result.errors == []
     (card,) = runs_below(tmp_path)
     assert (card["status"], card["steps"], card["stop_reason"]) == ("done", 4, "finished")
+
+
+def test_machine_without_room_for_temporary_files_is_told_what_to_do(capsys, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/proc"])  # where no file can be made
+    assert exit_code_of(tempfile.gettempdir) == 4
+    first, hint = capsys.readouterr().err.splitlines()
+    assert first == "error: no folder for temporary files can be written, and torch cannot be loaded without one"
+    assert "TMPDIR=FOLDER" in hint
 
 
 def test_lack_of_memory_anywhere_is_exit_code_6(capsys):

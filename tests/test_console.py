@@ -1,5 +1,6 @@
 import contextlib
 import fcntl
+import itertools
 import os
 import pty
 import re
@@ -7,11 +8,17 @@ import struct
 import sys
 import termios
 import threading
+import time
 
 import pytest
+from rich.cells import cell_len
 
-from cvtrain.console import Console, duration, percent, print_error
-from cvtrain.engine.events import Evaluation
+from cvtrain.cli import dispatch
+from cvtrain.console import Console, duration, percent, print_error, terminal_size
+from cvtrain.ending import exit_code_of
+from cvtrain.engine.events import Evaluation, RunningFigures
+from cvtrain.evaluation_rows import EvaluationRows
+from cvtrain.progress_bar import bar_shape
 
 
 def evaluation(step, *, val=True, **changes):
@@ -29,11 +36,15 @@ def evaluation(step, *, val=True, **changes):
     return Evaluation(**figures | changes)
 
 
+def resize(descriptor, columns):
+    fcntl.ioctl(descriptor, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+
+
 @contextlib.contextmanager
-def terminal(monkeypatch):
-    """Puts standard output and error on a pseudo-terminal of 80 columns; yields a list that is given the text."""
+def terminal(monkeypatch, *, columns=80, name="xterm"):
+    """Puts standard output and error on a pseudo-terminal; yields a list that is given the text."""
     master, slave = pty.openpty()
-    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    resize(slave, columns)
     written, text = [], []
 
     def listen():
@@ -45,6 +56,7 @@ def terminal(monkeypatch):
     with open(slave, "w", encoding="utf-8") as stream, monkeypatch.context() as patch:
         patch.setattr(sys, "stdout", stream)
         patch.setattr(sys, "stderr", stream)
+        patch.setenv("TERM", name)
         yield text
         stream.write("\0")
         stream.flush()
@@ -84,6 +96,43 @@ def test_without_a_terminal_there_is_one_plain_line_per_evaluation(capsys):
         "epoch 3.00/3.00  step  300  train  2.3026  11.6 %  lr 0.0452    2 min 03 s  1,815 images/s",
     ]
     assert err == ""
+
+
+def test_thousands_of_evaluations_are_thinned_and_that_is_said_once(capsys):
+    logged = []
+    console = Console(logged.append)
+    console.training_starts(step=0, total_steps=3000, steps_per_epoch=100, evaluate_every=1)
+    for step in range(1, 3001):
+        console.evaluation(evaluation(step), is_best=False)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == logged
+    assert lines[0] == "3,000 evaluations: one in 20 is shown, metrics.csv holds all"
+    steps = [int(re.search(r"step +(\d+)", line)[1]) for line in lines[1:]]
+    assert steps == [1, *range(20, 3001, 20)]
+
+
+@pytest.mark.parametrize(("num_evaluations", "num_lines"), [(1, 1), (200, 200), (201, 102), (1000, 201), (10**4, 201)])
+def test_two_hundred_evaluations_are_shown_at_most_and_one_more(num_evaluations, num_lines):
+    lengths = {"total_steps": 7 * num_evaluations - 3, "steps_per_epoch": 100, "evaluate_every": 7}
+    rows = EvaluationRows(step=0, **lengths)
+    steps = [*range(7, 7 * num_evaluations - 3, 7), 7 * num_evaluations - 3]
+    assert sum(rows.is_shown(evaluation(step)) for step in steps) == num_lines
+    assert (rows.notice is None) == (num_evaluations <= 200)
+
+
+def test_last_evaluations_of_a_resumed_run_are_all_shown():
+    lengths = {"total_steps": 3000, "steps_per_epoch": 100, "evaluate_every": 1}
+    assert EvaluationRows(step=2900, **lengths).notice is None
+
+
+def test_facts_stand_below_each_other_and_are_never_folded(capsys):
+    path = "outputs/" * 30
+    Console().facts([("test accuracy", "83.1 % [79.0, 86.7] of 360 images"), ("results", path)])
+    assert capsys.readouterr().out.splitlines() == [
+        "",
+        "test accuracy  83.1 % [79.0, 86.7] of 360 images",
+        f"results        {path}",
+    ]
 
 
 def test_everything_said_is_logged_without_empty_lines(capsys):
@@ -187,9 +236,130 @@ def test_terminal_shows_a_bar_while_training_and_takes_it_away(monkeypatch):
         console.evaluation(evaluation(100), is_best=True)
         console.end_bar()
         console.say("the end")
-    assert re.search(r"training  25 % \|.*\| 50 of 200, .* left", text[0])
+    assert re.search(r"training  25 % \|.*\|  50 of 200 steps, under 10 s left", text[0])
     assert not any("training" in line for line in screen(text[0]))
     assert screen(text[0])[-2:] == ["the end", ""]
+
+
+def test_bar_shows_the_running_loss_and_speed_and_keeps_them_until_there_are_new_ones(monkeypatch):
+    waits = []
+    with terminal(monkeypatch, columns=120) as text:
+        console = Console()
+        console.training_starts(step=0, total_steps=200, steps_per_epoch=100, evaluate_every=100)
+        console.step(1, lambda: RunningFigures(train_loss=2.25, images_per_second=12345.6))
+        time.sleep(0.12)
+        console.step(60, lambda: waits.append("asked"))  # None: it would be to wait for the device
+        console.end_bar()
+    assert "1 of 200 steps, loss 2.2500, 12,346 images/s" in text[0]
+    assert "60 of 200 steps, loss 2.2500, 12,346 images/s, under 10 s left" in text[0]
+    assert waits == ["asked"]
+
+
+def test_figures_are_read_ten_times_a_second_at_most(monkeypatch):
+    asked = []
+    with terminal(monkeypatch) as text:
+        console = Console()
+        console.training_starts(step=0, total_steps=10**9, steps_per_epoch=100, evaluate_every=100)
+        end, step = time.monotonic() + 0.35, 0
+        while time.monotonic() < end:
+            step += 1
+            console.step(step, lambda: asked.append("asked") or RunningFigures(1.0, 1.0))
+        console.end_bar()
+    assert step > 100
+    assert 1 <= len(asked) <= 4
+    assert text[0].count("training ") <= 6
+
+
+@pytest.mark.long
+def test_real_training_shows_its_figures_on_a_narrow_terminal(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("COLUMNS", raising=False)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    with terminal(monkeypatch, columns=66) as text:
+        words = ["model=mlp", "model.hidden=[8]", "trainer.epochs=9", "trainer.device=cpu", "data.max_per_class=60"]
+        assert exit_code_of(lambda: dispatch(words)) == 0
+    bars = [part for part in re.split(r"[\r\n]", text[0]) if part.startswith("training ")]
+    assert any(re.search(r"\| loss \d\.\d{4}, .*under 10 s left", bar) for bar in bars), bars
+    assert max(map(len, bars)) < 66
+    rows = [line for line in screen(text[0]) if re.match(r" *\d+/9 ", line)]
+    assert len(rows) == 9
+    assert max(map(len, rows)) <= 66
+    assert "\x1b[" not in re.sub(r"\x1b\[A", "", text[0]), "no colour, whether or not NO_COLOR asks for none"
+
+
+def test_bar_takes_no_more_than_its_room_and_drops_what_matters_least():
+    facts = {"count": "12,345 of 99,999 steps", "loss": "loss 0.1234", "speed": "5,555 images/s", "left": "12 min left"}
+    for width, what in itertools.product(range(1, 130), ("training", "图像")):
+        shape = re.sub(r"\{bar:(\d+)\}", lambda match: "#" * int(match[1]), bar_shape(what, facts, width=width))
+        shown = shape.format(desc=what, percentage=100)
+        assert cell_len(shown) <= max(width, cell_len(what) + len(" 100 %"))
+        kept = [name for name in ("left", "loss", "speed", "count") if facts[name] in shown]
+        assert kept == ["left", "loss", "speed", "count"][: len(kept)]
+        assert len(kept) == 4 or width < 100
+
+
+def test_columns_that_a_narrow_terminal_lacks_room_for_are_left_out(monkeypatch):
+    heads = {}
+    for columns in (120, 79, 68, 60, 46, 30):
+        with terminal(monkeypatch, columns=columns) as text:
+            console = Console()
+            console.training_starts(step=0, total_steps=30_000, steps_per_epoch=300, evaluate_every=300)
+            console.evaluation(evaluation(300, epoch=1), is_best=True)
+            console.end_bar()
+        lines = screen(text[0])
+        assert max(map(len, lines)) <= columns
+        heads[columns] = lines[2].split()
+        assert lines[3].endswith("*") or columns > 46
+    both = ["loss", "accuracy"]
+    assert heads[120] == heads[79] == ["epoch", "step", *both, *both, "lr", "time", "images/s"]
+    assert heads[68] == ["epoch", "step", *both, *both, "lr", "time"]
+    assert heads[60] == ["epoch", "step", *both, *both, "lr"]
+    assert heads[46] == ["epoch", *both, *both]
+    assert heads[30] == ["epoch", *both]
+
+
+def test_header_is_shown_again_where_the_window_has_become_narrower(monkeypatch):
+    with terminal(monkeypatch) as text:
+        console = Console()
+        console.training_starts(step=0, total_steps=300, steps_per_epoch=100, evaluate_every=100)
+        console.evaluation(evaluation(100), is_best=True)
+        resize(sys.stdout.fileno(), 50)
+        console.evaluation(evaluation(200), is_best=True)
+        console.evaluation(evaluation(300), is_best=True)
+        console.end_bar()
+    lines = screen(text[0])
+    assert [i for i, line in enumerate(lines) if line.split()[:1] == ["epoch"]] == [2, 5]
+    assert max(map(len, lines[5:])) <= 50
+
+
+def test_terminal_that_cannot_move_its_cursor_gets_rows_and_no_bar(monkeypatch):
+    with terminal(monkeypatch, name="dumb") as text:
+        console = Console()
+        console.training_starts(step=0, total_steps=200, steps_per_epoch=100, evaluate_every=100)
+        console.step(50)
+        console.progress(1, 2, "reading")
+        console.evaluation(evaluation(100), is_best=True)
+        console.end_bar()
+    assert "\x1b" not in text[0]
+    assert "\r" not in text[0].replace("\r\n", "\n")
+    assert "images/s" in text[0]
+    assert "reading" not in text[0]
+
+
+def test_sentences_are_broken_between_words_and_logged_whole(monkeypatch):
+    logged, sentence = [], "caution: " + "more images may gain more " * 6
+    with terminal(monkeypatch, columns=40) as text:
+        Console(logged.append).say(sentence.strip(), wrap=True)
+    lines = screen(text[0])
+    assert max(map(len, lines)) <= 40
+    assert " ".join(line.strip() for line in lines).strip() == sentence.strip()
+    assert logged == [sentence.strip()]
+
+
+def test_terminal_without_a_size_is_taken_for_80_columns(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "20")  # of another window, perhaps: the terminal itself is asked
+    with terminal(monkeypatch, columns=0):
+        assert terminal_size() == (80, 24)
 
 
 def test_resumed_training_starts_its_bar_where_it_stood(monkeypatch):

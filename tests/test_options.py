@@ -221,4 +221,4 @@ def test_losses_and_optimizers_of_torch_can_be_options_of_a_user(tmp_path):
 
 def test_groups_without_code_of_their_own_have_tests_elsewhere():
     tested_here = {"model", "loss", "optimizer", "scheduler", "augment", "trainer", "data"}
-    assert set(GROUPS) - tested_here == {"task", "experiment"}
+    assert set(GROUPS) - tested_here == {"task", "experiment", "tracker"}

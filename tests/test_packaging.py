@@ -40,15 +40,20 @@ def run(installed: Path, cwd: Path, *words: str) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120)
 
 
-def test_wheel_holds_the_package_the_configs_and_the_digits(wheel):
+def test_wheel_holds_the_package_the_configs_the_templates_and_the_digits(wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     code = {str(path.relative_to(ROOT)) for name in PACKAGES for path in (ROOT / name).rglob("*.py")}
     configs = {f"cvtrain/{path.relative_to(ROOT)}" for path in (ROOT / "configs").rglob("*.yaml")}
     assert len(configs) > 60
-    assert code | configs | {"cvtrain/data/digits.npz"} <= names
-    rest = {name for name in names - code - configs if ".dist-info/" not in name}
-    assert rest == {"cvtrain/data/digits.npz"}
+    templates = {str(path.relative_to(ROOT)) for path in (ROOT / "cvtrain/report/templates").iterdir()}
+    assert len(templates) > 8
+    assert {name for name in names if ".dist-info/" not in name} == {
+        *code,
+        *configs,
+        *templates,
+        "cvtrain/data/digits.npz",
+    }
 
 
 def test_wheel_names_its_command_licence_and_dependencies(wheel):

@@ -20,6 +20,7 @@ def yaml_settings():
     for path in sorted(root.rglob("*.yaml")):
         group = path.parent.name
         prefix = "" if group in ("configs", "task", "experiment") else f"{group}."
+        prefix += f"{path.stem}." if group == "tracker" else ""  # several can be chosen: each has its own keys
         settings = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
         for key, default in schema.leaves({k: v for k, v in settings.items() if k not in NOT_SETTINGS}):
             if not str(default).startswith("${"):  # another setting's value, which obeys that one's rule

@@ -219,6 +219,17 @@ def test_model_loss_and_data_of_a_user_train(my_package, command):
         cvtrain.load(run)
 
 
+def test_loss_of_a_user_needs_no_init(my_package, command):
+    with Path(f"{my_package}.py").open("a") as file:
+        file.write("\n\nclass Plain(nn.Module):\n    def forward(self, logits, labels):\n")
+        file.write("        return logits.logsumexp(1) - logits[range(len(labels)), labels]\n")
+    Path("own/loss/mine.yaml").write_text(f"_target_: {my_package}.Plain\n")
+    assert command(*OWN, f"plugins=[{my_package}]").code == 0
+    refused = command(*OWN, f"plugins=[{my_package}]", "loss.power=3")
+    assert refused.code == 2
+    assert "power" in refused.errors[0]
+
+
 def test_package_of_a_user_that_is_not_named_is_not_imported(my_package, command):
     result = command(*OWN)
     assert result.code == 2

@@ -198,6 +198,10 @@ class _DamagedError(CheckpointError):
     """The content of a file is wrong, so it will never be a checkpoint again."""
 
 
+class _UnreadableError(_DamagedError):
+    """The disk cannot give the content; that may be for ever, or once."""
+
+
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """Reads and verifies one checkpoint file; no code in it can run.
 
@@ -212,9 +216,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
                 raise _DamagedError(f"{path} is damaged: its content does not match the checksum in its name")
             state = _load(path, _rewound(file), start)
     except OSError as error:
-        kind = (
-            _DamagedError if error.errno == errno.EIO else CheckpointError
-        )  # the rest can be mended: permissions, mounts
+        # What is no fault of the disk can be mended, such as permissions and mounts.
+        kind = _UnreadableError if error.errno == errno.EIO else CheckpointError
         raise kind(f"{path} cannot be read: {error.strerror}") from None
     if not isinstance(state, dict) or not isinstance(state.get("format"), int):
         raise _DamagedError(f"{path} is not a checkpoint of cvtrain: it has no format number")
@@ -280,7 +283,7 @@ def load_newest(folder: Path, kind: str = "step", *, set_aside: bool = True) -> 
             return Loaded(read_checkpoint(file.path), file.path, tuple(notes))
         except _DamagedError as error:
             notes.append(error.message)
-            if set_aside:
+            if set_aside and not isinstance(error, _UnreadableError):
                 with contextlib.suppress(OSError):
                     file.path.rename(file.path.with_name(file.path.name + ".bad"))
         except CheckpointError:

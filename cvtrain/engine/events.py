@@ -51,6 +51,19 @@ class Evaluation:
     val_cross_entropy: float | None = None
 
 
+@dataclass(frozen=True)
+class RunningFigures:
+    """How training goes between two evaluations, as far as one process knows.
+
+    Args:
+        train_loss: Mean over its images since the last evaluation.
+        images_per_second: While training, of all processes together if each is as fast as this one.
+    """
+
+    train_loss: float
+    images_per_second: float
+
+
 class Schedule(Protocol):
     """The learning rate as a factor per step."""
 

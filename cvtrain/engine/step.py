@@ -116,6 +116,8 @@ class TrainingStep:
         self.seed_step(step)
         measure, parts, results = make_measure(), inputs.parts(num_parts), []
         for part in parts:
+            if measure:
+                measure.part_begins()
             losses, logits = self._losses(part, measure)
             loss = losses.sum()
             results.append(PartResult(losses.detach(), logits.detach(), part))

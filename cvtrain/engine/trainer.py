@@ -19,7 +19,7 @@ from cvtrain.engine.diagnosis.history import Totals
 from cvtrain.engine.diagnosis.measures import StepMeasure
 from cvtrain.engine.distributed.shared_training import SharedTraining
 from cvtrain.engine.evaluator import EvaluationResult
-from cvtrain.engine.events import Evaluation, Schedule, Step
+from cvtrain.engine.events import Evaluation, RunningFigures, Schedule, Step
 from cvtrain.engine.finite import FiniteCheck
 from cvtrain.engine.plain_state import check_fits_optimizer
 from cvtrain.engine.step import TrainingStep
@@ -54,6 +54,8 @@ class Trainer:
     Attributes:
         measure: Gives what watches the step of a number, from 1, or None for nearly all; may be replaced.
         step: Steps taken.
+        training_seconds: That steps of this process took, with the preparation of their batches.
+        waiting_seconds: Those of them in which nothing was done but to prepare a batch, or to wait for one.
         is_whole: Whether the state is that after these steps; False after an error that came while weights changed.
     """
 
@@ -87,6 +89,7 @@ class Trainer:
         self._tell_step = getattr(loss_fn, "set_step", lambda step: None)
         self._class_logits = getattr(loss_fn, "class_logits", lambda outputs: outputs)
         self.step, self.is_whole = 0, True
+        self.training_seconds = self.waiting_seconds = 0.0
         self._evaluated_at = 0
         self._base_lrs = [group["lr"] for group in optimizer.param_groups]
         self._sums = RunningSums(self.compute.device)
@@ -121,6 +124,17 @@ class Trainer:
         sums = self._all_sums()
         return Totals(sums.loss.item(), sums.num_correct.item(), sums.num_images)
 
+    def running_figures(self) -> RunningFigures | None:
+        """Figures since the last evaluation, for whoever looks on; None where it would be to wait for the device."""
+        sums = self._sums
+        if not sums.num_images or not sums.seconds or not self._finite.is_time(self.step):
+            return None  # on a GPU they are there after the steps at which it was waited for anyway
+        num_processes = 1 if self.shared is None else self.shared.team.size
+        return RunningFigures(
+            train_loss=sums.loss.item() / sums.num_images,
+            images_per_second=num_processes * sums.num_images / sums.seconds,
+        )
+
     def _all_sums(self) -> RunningSums:
         return self._sums if self.shared is None else self.shared.total(self._sums)
 
@@ -128,6 +142,11 @@ class Trainer:
     def num_parts(self) -> int:
         """Parts that each batch is computed in now."""
         return self._step_maker.parted.num_parts
+
+    @property
+    def data_wait_share(self) -> float | None:
+        """Of the time that this process trained, the share in which it did nothing but wait for batches, 0..1."""
+        return self.waiting_seconds / self.training_seconds if self.training_seconds else None
 
     @property
     def steps_per_epoch(self) -> int:
@@ -178,6 +197,7 @@ class Trainer:
                 batch = next(batches, None)
             if batch is None:
                 return
+            self.waiting_seconds += time.perf_counter() - self._batch_started
             yield batch
 
     def _take_step(self, inputs: Any) -> Step:
@@ -200,8 +220,13 @@ class Trainer:
         self.step, self.is_whole = number, True
         if self._finite.is_time(number):
             self._finite.check_all(number)
-        self._sums.seconds += time.perf_counter() - self._batch_started
+        self._count_seconds(since=self._batch_started)
         return Step(number, lr)
+
+    def _count_seconds(self, *, since: float) -> None:
+        seconds = time.perf_counter() - since
+        self._sums.seconds += seconds
+        self.training_seconds += seconds
 
     def _set_lr(self) -> float:
         factor = self.schedule.factor(self.step)
@@ -218,7 +243,7 @@ class Trainer:
     def _evaluate(self) -> Evaluation | None:
         started = time.perf_counter()
         self.check_finite()  # waits for the steps that a GPU has still to do: they are training too
-        self._sums.seconds += time.perf_counter() - started
+        self._count_seconds(since=started)
         sums = self._all_sums()
         with self.average.applied() if self.average else nullcontext():
             result = self.evaluate_fn() if self.evaluate_fn else None

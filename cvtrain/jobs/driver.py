@@ -24,10 +24,11 @@ from cvtrain.jobs.job import (
     work,
     write_ending,
 )
-from cvtrain.jobs.job_folder import PLACED_TASKS, JobFolder, JobRecord
 from cvtrain.jobs.ledger import Ledger
 from cvtrain.jobs.stream import JobOutcome, JobStream, Words
+from cvtrain.jobs.sweep_report import replace_page_if_due
 from cvtrain.place import Evaluated, Stepped, Warned
+from cvtrain.sweeps.job_folder import PLACED_TASKS, JobFolder, JobRecord
 from cvtrain.sweeps.leaderboard import JobResult
 
 PRELOADED = (
@@ -300,12 +301,15 @@ class Driver:
         self._stream.ended(outcome)
 
     def _write_leaderboard(self, results: Sequence[JobResult]) -> None:
+        """Replaces the table, and the page where that is due; says once that one of them cannot be written."""
         try:
             self._ledger.write_leaderboard(results, swept=self._swept or None)
+            trouble = replace_page_if_due(self._ledger.path, num_jobs=len(results))
         except OutputError as error:
-            if not self._cannot_write:
-                self._lines.say(f"warning: {error.message}")
-            self._cannot_write = True
+            trouble = error.message
+        if trouble and not self._cannot_write:
+            self._lines.say(f"warning: {trouble}")
+        self._cannot_write |= trouble is not None
 
 
 def _read(folder: JobFolder) -> JobRecord:

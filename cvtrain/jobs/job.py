@@ -22,13 +22,14 @@ from cvtrain.engine.distributed.rank import Rank, rank_from_environment
 from cvtrain.errors import OutputError
 from cvtrain.jobs import elsewhere
 from cvtrain.jobs.grid import key_of
-from cvtrain.jobs.job_folder import PLACED_TASKS, JobFolder, JobRecord
 from cvtrain.jobs.ledger import Ledger
 from cvtrain.jobs.preflight import trial_problems
 from cvtrain.jobs.stream import JobOutcome, JobStream, Words
+from cvtrain.jobs.sweep_report import replace_page_if_due
 from cvtrain.outputs import RunDir
 from cvtrain.place import Evaluated, Listener, Place, Stepped, Warned
 from cvtrain.record import git_state, versions
+from cvtrain.sweeps.job_folder import PLACED_TASKS, JobFolder, JobRecord
 from cvtrain.sweeps.leaderboard import JobResult
 
 
@@ -110,6 +111,7 @@ class SweepJob:
             results = ledger.results()
             say(f"{name}: {outcome_in_words(outcome, results) if outcome else 'another process is at work on it'}")
         ledger.write_leaderboard(results, swept=self.swept)
+        replace_page_if_due(ledger.path, num_jobs=len(results))
         return outcome
 
 

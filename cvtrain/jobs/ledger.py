@@ -16,11 +16,12 @@ from pathlib import Path
 
 from cvtrain.config import masked
 from cvtrain.errors import CheckpointError, OutputError
-from cvtrain.jobs.job_folder import JobFolder, JobRecord
 from cvtrain.outputs import RunDir, missing_folders, new_folder
 from cvtrain.record import git_state, versions
 from cvtrain.sweeps import leaderboard
+from cvtrain.sweeps.job_folder import JobFolder, JobRecord
 from cvtrain.sweeps.leaderboard import Job, JobResult
+from cvtrain.sweeps.stored_sweep import read_result
 
 
 @dataclass(frozen=True)
@@ -90,11 +91,6 @@ class Ledger:
             for folder in self._missing[1:]:
                 with contextlib.suppress(OSError):  # another run has come to live there
                     folder.rmdir()
-
-    @staticmethod
-    def is_sweep(path: Path) -> bool:
-        """Whether a folder is that of a sweep, which may have lost the file that says so."""
-        return (path / "sweep.json").is_file() or next(path.glob("*/job.json"), None) is not None
 
     def write_command(self, command: Command) -> None:
         """Notes what was typed.
@@ -168,10 +164,10 @@ class Ledger:
             known = self._results.get(folder.path.name)
             if known and known[0] == written and known[1].status in ("done", "failed", "pruned"):
                 return known[1]
-            result = _read_result(folder)
+            result = read_result(folder)
             self._results[folder.path.name] = (written, result)
             return result
-        return _read_result(folder)
+        return read_result(folder)
 
     def write_leaderboard(self, results: Sequence[JobResult], *, swept: Collection[str] | None) -> None:
         """Replaces leaderboard.csv; only one process at a time does.
@@ -188,18 +184,6 @@ class Ledger:
             leaderboard.write_csv(self.leaderboard_path, results, swept=swept)
         finally:
             os.close(lock)
-
-
-def _read_result(folder: JobFolder) -> JobResult:
-    record, state = folder.read(), folder.state()
-    if record is None:
-        record = JobRecord({})
-    exit_code = record.exit_code if state in ("done", "failed", "pruned") else None
-    has_run = (folder.path / "run.json").is_file()
-    run_dir = folder.path if has_run else None
-    job = Job(record.overrides, run_dir, exit_code, error=record.error, status=state)
-    (result,) = leaderboard.read_jobs([job])
-    return result
 
 
 def _other_grid(path: Path, records: Mapping[str, JobRecord], others: Sequence[str]) -> list[str]:

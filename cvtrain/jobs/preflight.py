@@ -13,13 +13,13 @@ from cvtrain.config import Config
 from cvtrain.errors import ConfigError
 from cvtrain.jobs.elsewhere import missing_for
 from cvtrain.jobs.grid import alternatives, combinations, each_value_once, is_interval, key_of
-from cvtrain.jobs.job_folder import PLACED_TASKS
 from cvtrain.jobs.stream import Words
+from cvtrain.sweeps.job_folder import PLACED_TASKS
 
 _OF_OUR_LAUNCHER = ("sweep.jobs", "sweep.fail_fast", "sweep.job_timeout")
 """What `hydra/launcher=isolated` alone does for jobs."""
 
-_OF_ALL_JOBS = ("name", "output_dir", "sweep")
+_OF_ALL_JOBS = ("name", "output_dir", "sweep", "tracker")
 """Settings of which one multirun has one value."""
 
 _OF_HYDRA_BUT_OURS = {

@@ -12,13 +12,14 @@ from cvtrain.comparison_lines import say_comparison
 from cvtrain.console import Console
 from cvtrain.errors import OutputError
 from cvtrain.jobs.ledger import Ledger
+from cvtrain.jobs.sweep_report import replace_page
 from cvtrain.outputs import RunDir
 from cvtrain.sweeps.leaderboard import JobResult
 from cvtrain.sweeps.verdict import ComparisonResult, compare
 
 
 def say_summary(results: Sequence[JobResult], ledger: Ledger, *, swept: Collection[str] | None, compares: bool) -> None:
-    """Says how many jobs are done, compares them, and draws what there is to draw.
+    """Says how many jobs are done, compares them, draws what there is to draw, and makes the page.
 
     Args:
         results: Of all jobs of the sweep.
@@ -38,6 +39,10 @@ def say_summary(results: Sequence[JobResult], ledger: Ledger, *, swept: Collecti
         if comparison.series:
             console.say(f"plot     {_draw(comparison, ledger.path / 'plots' / 'lr_grid.png')}")
     console.say(f"results  {ledger.leaderboard_path}")
+    if trouble := replace_page(ledger.path):
+        console.warn(trouble)
+    else:
+        console.say(f"report   {RunDir(ledger.path).report_path}")
 
 
 def _write_comparison(

@@ -45,8 +45,15 @@ _STYLE = {
 
 
 @contextlib.contextmanager
-def empty_figure(*, width: float, height: float) -> Iterator[Figure]:
-    """A figure in inches; what is drawn and measured within the block has the look of all drawings."""
+def empty_figure(*, width: float, height: float, layout: str = "constrained") -> Iterator[Figure]:
+    """A figure in inches; what is drawn and measured within the block has the look of all drawings.
+
+    Args:
+        width: Inches.
+        height: Inches.
+        layout: `constrained` finds room for every word, which takes as long as to draw; `none` leaves margins to
+            whoever draws.
+    """
     import logging
 
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it tells of the font caches that it makes
@@ -54,11 +61,13 @@ def empty_figure(*, width: float, height: float) -> Iterator[Figure]:
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context(_STYLE):
-        yield Figure(figsize=(width, height), layout="constrained")
+        yield Figure(figsize=(width, height), layout=layout)
 
 
 @contextlib.contextmanager
-def drawing(path: Path, *, width: float, height: float, dpi: int = 100) -> Iterator[Figure]:
+def drawing(
+    path: Path, *, width: float, height: float, dpi: int = 100, also_svg: bool = False, layout: str = "constrained"
+) -> Iterator[Figure]:
     """A figure that replaces the file `path` in one move when the block ends well.
 
     Args:
@@ -66,23 +75,30 @@ def drawing(path: Path, *, width: float, height: float, dpi: int = 100) -> Itera
         width: Inches.
         height: Inches.
         dpi: Pixels per inch of a PNG file.
+        also_svg: Whether to write an SVG file of the same name too.
+        layout: See `empty_figure`.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
-    with empty_figure(width=width, height=height) as figure, warnings.catch_warnings():
+    with empty_figure(width=width, height=height, layout=layout) as figure, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of letters that the font lacks
         yield figure
         _make_printable(figure)
-        buffer = io.BytesIO()
-        if path.suffix.lower() == ".svg":
-            figure.savefig(buffer, format="svg", metadata={"Date": None})
-        else:
-            figure.savefig(buffer, format="png", dpi=dpi)
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            temporary.write_bytes(buffer.getvalue())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        _save(figure, path, dpi=dpi)
+        if also_svg:
+            _save(figure, path.with_suffix(".svg"), dpi=dpi)
+
+
+def _save(figure: Figure, path: Path, *, dpi: int) -> None:
+    buffer, temporary = io.BytesIO(), path.with_name(f".{path.name}.tmp")
+    if path.suffix.lower() == ".svg":
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    else:
+        figure.savefig(buffer, format="png", dpi=dpi)
+    try:
+        temporary.write_bytes(buffer.getvalue())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _make_printable(figure: Figure) -> None:

@@ -1,4 +1,4 @@
-"""The drawings: a decision boundary, training curves, accuracy against learning rate; each one PNG file.
+"""The drawings: a decision boundary, training curves, confusions, calibration, accuracy against learning rate.
 
 Knows figures and arrays, neither runs nor models; matplotlib is imported when something is drawn.
 """
@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cvtrain.report.frame import COLORS, MARKERS, drawing
+from cvtrain.analysis.calibration import CalibrationResult
+from cvtrain.report.frame import COLORS, MARKERS, drawing, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -98,7 +99,7 @@ def _regions(
 
 
 def training_curves(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Draws loss and accuracy of training and validation against the epoch.
+    """Draws loss and accuracy of training and validation against the epoch, as a PNG and an SVG file.
 
     Args:
         path: The PNG file.
@@ -106,10 +107,11 @@ def training_curves(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
             as numbers, as text, or empty where there is none.
     """
     epochs = _column(rows, "epoch")
-    with drawing(path, width=9.0, height=4.0) as figure:
+    with drawing(path, width=9.0, height=4.0, also_svg=True, layout="none") as figure:
         from matplotlib.ticker import MaxNLocator
 
         loss, accuracy = figure.subplots(1, 2)
+        figure.subplots_adjust(left=0.07, right=0.98, top=0.92, bottom=0.22, wspace=0.16)
         for axes, figure_name, scale in ((loss, "loss", 1), (accuracy, "accuracy", 100)):
             for color, split, name in ((COLORS[0], "train", "training"), (COLORS[1], "val", "validation")):
                 values = scale * _column(rows, f"{split}_{figure_name}")
@@ -124,7 +126,7 @@ def training_curves(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         losses = losses[np.isfinite(losses)]
         if len(losses) and losses.min() > 0 and losses.max() > 30 * losses.min():
             _log_axis(loss, "y")
-        figure.legend(*loss.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+        figure.legend(*loss.get_legend_handles_labels(), loc="lower center", ncols=2)
 
 
 def _log_axis(axes: Axes, which: str) -> None:
@@ -143,6 +145,70 @@ def _log_axis(axes: Axes, which: str) -> None:
 def _column(rows: Sequence[Mapping[str, Any]], key: str) -> np.ndarray:
     """float64 `(rows,)`; NaN where there is no number."""
     return np.array([float("nan") if row.get(key) in ("", None) else float(row[key]) for row in rows])
+
+
+# --------------------------------------------------------------------------------------- confusions, calibration
+
+
+def confusion_matrix(path: Path, counts: Sequence[Sequence[int]], class_names: Sequence[str], *, title: str) -> None:
+    """Draws how many images of each class were called what, as a PNG and an SVG file.
+
+    Colours show shares of a row; of up to 20 classes the counts are written, of up to 40 the names.
+
+    Args:
+        path: The PNG file.
+        counts: `(K, K)`: a row per true class, a column per prediction.
+        class_names: K names.
+        title: Stands above the picture.
+    """
+    matrix = np.asarray(counts, dtype=float)
+    size, num_images = len(matrix), matrix.sum(1, keepdims=True)
+    shares = np.divide(matrix, num_images, out=np.zeros_like(matrix), where=num_images > 0)
+    names = [wrapped(name, num_letters=16) for name in class_names] if size <= 40 else []
+    margin = 0.8 + 0.08 * max(map(len, names), default=0)  # inches; a letter takes about that
+    side = margin + 0.5 + min(max(2.5, 0.42 * size), 9.0)
+    with drawing(path, width=side, height=side, also_svg=True, layout="none") as figure:
+        axes = figure.subplots()
+        figure.subplots_adjust(
+            left=margin / side, right=1 - 0.1 / side, top=1 - 0.4 / side, bottom=(margin - 0.1) / side
+        )
+        axes.imshow(np.sqrt(shares), cmap="Blues", vmin=0, vmax=1)  # the root lets rare confusions be seen
+        axes.grid(visible=False)
+        axes.set(xlabel="called", ylabel="true class", title=title)
+        if names:
+            axes.set_xticks(range(size), names, rotation=45 if max(map(len, names)) > 2 else 0, ha="right")
+            axes.set_yticks(range(size), names)
+        if size <= 20:
+            for row, column in zip(*matrix.nonzero(), strict=True):
+                color = "white" if shares[row, column] > 0.3 else "#222222"
+                words = f"{matrix[row, column]:.0f}"
+                axes.text(column, row, words, ha="center", va="center", color=color, fontsize=9)
+
+
+def calibration(path: Path, result: CalibrationResult, *, title: str) -> None:
+    """Draws the share of right answers against the probability that was said, as a PNG and an SVG file.
+
+    Args:
+        path: The PNG file.
+        result: Of predictions.
+        title: Stands above the picture.
+    """
+    bins = [each for each in result.bins if each.num_images]
+    with drawing(path, width=5.0, height=5.4, also_svg=True, layout="none") as figure:
+        above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+        figure.subplots_adjust(left=0.15, right=0.96, top=0.93, bottom=0.1, hspace=0.12)
+        above.plot([0, 100], [0, 100], color="#7F7F7F", linestyle="--", linewidth=1, label="as it should be")
+        confidence, accuracy = (100 * np.array([getattr(each, key) for each in bins]) for key in _BIN_FIGURES)
+        above.plot(confidence, accuracy, color=COLORS[0], marker=MARKERS[0], markersize=5, label="measured")
+        above.set(ylabel="right answers (%)", title=title, ylim=(-2, 102))
+        above.legend(loc="upper left")
+        widths = [100 * (each.high - each.low) for each in bins]
+        lows = [100 * each.low for each in bins]
+        below.bar(lows, [each.num_images for each in bins], width=widths, align="edge", color=COLORS[0], linewidth=0)
+        below.set(xlabel="probability of the class that was said (%)", ylabel="images", xlim=(-2, 102))
+
+
+_BIN_FIGURES = ("confidence", "accuracy")
 
 
 # ---------------------------------------------------------------------------------------------- learning rates

@@ -119,9 +119,15 @@ def _train_accuracy(rows: Sequence[Row]) -> float | None:
     return found if math.isfinite(found) else None
 
 
-def json_text(conclusion: Conclusion) -> str:
-    """The content of `learning_curve.json`: points, forms, curve and answers; accuracies are 0..1."""
+def json_text(conclusion: Conclusion, *, sentences: Sequence[str]) -> str:
+    """The content of `learning_curve.json`: points, forms, curve and answers; accuracies are 0..1.
+
+    Args:
+        conclusion: What a sweep shows.
+        sentences: The answers in words.
+    """
     plain: dict[str, Any] = {
+        "sentences": list(sentences),
         "chance_accuracy": conclusion.chance_accuracy,
         "num_test": conclusion.num_test,
         "train_accuracy": conclusion.train_accuracy,

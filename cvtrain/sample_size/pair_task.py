@@ -25,7 +25,7 @@ from cvtrain.signals import StopRequest
 from cvtrain.sweeps.runs import folder_name
 
 
-def compare_sweeps(config: Config, runs: Sequence[Path]) -> float:
+def compare_sweeps(config: Config, runs: Sequence[Path]) -> tuple[float, Path]:
     """Compares two sweeps.
 
     Args:
@@ -33,7 +33,8 @@ def compare_sweeps(config: Config, runs: Sequence[Path]) -> float:
         runs: Their folders.
 
     Returns:
-        How much better the first is at the largest size that both have: difference of mean test accuracies, -1..1.
+        How much better the first is at the largest size that both have: difference of mean test accuracies, -1..1; and
+        the folder that holds what was found.
 
     Raises:
         ConfigError: They are not two, or their trainings are no pairs.
@@ -59,7 +60,7 @@ def compare_sweeps(config: Config, runs: Sequence[Path]) -> float:
             console.warn(f"the curves could not be drawn: {first_line(error)}")
         show(conclusion, console, title=title(a, conclusion), sentences=sentences)
         console.say(f"results   {run_dir.path}")
-    return mean_difference(conclusion)
+    return mean_difference(conclusion), run_dir.path
 
 
 def facts(a: Sweep, b: Sweep) -> dict[str, Any]:

@@ -78,8 +78,8 @@ def _plan_row(size: int, cells: Sequence[Cell]) -> tuple[str, ...]:
 
 
 PLAN_LEGEND = (
-    "train, val: images of all classes; steps: at most; one image: what it adds to the validation accuracy, in points;",
-    "SE: standard error of a validation accuracy of 50 %, in points",
+    "train, val: images of all classes; steps: at most; one image: what it adds to the validation accuracy, in points;"
+    " SE: standard error of a validation accuracy of 50 %, in points"
 )
 
 
@@ -88,11 +88,10 @@ PLAN_LEGEND = (
 
 def done_line(row: Row, *, time: str, progress: str) -> str:
     """One training that has come to its end."""
-    early = " (stopped early)" if row.stop_reason == "early_stopping" else ""
+    early = ", early" if row.stop_reason == "early_stopping" else ""
     return (
-        f"{row.per_class:>6,} per class, run {row.replicate:>2}  test {percent(row.test_accuracy):>5} %"
-        f"  validation {percent(row.val_accuracy):>5} % of {row.val_size:,}"
-        f"  {row.steps:,} steps{early}, best at {row.best_step:,}, {time}  {progress}"
+        f"{progress}  {row.per_class:>5,} per class, run {row.replicate:>2}  test {percent(row.test_accuracy):>5} %"
+        f"  val {percent(row.val_accuracy):>5} % of {row.val_size:,}  {time}{early}"
     )
 
 

@@ -13,6 +13,7 @@ Training several in one program (`torch.func.vmap`) was measured too: 1.0 times 
 from __future__ import annotations
 
 import shutil
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -22,10 +23,12 @@ from cvtrain.data.images import ImageData
 from cvtrain.data.mapped import share
 from cvtrain.engine.device import choose_device
 from cvtrain.engine.runtime import available_cores
-from cvtrain.errors import OutputError
+from cvtrain.errors import CvtrainError, OutputError
+from cvtrain.record import memory_limit_of
+from cvtrain.resume import first_line
 from cvtrain.sample_size.cell import Study, train_cell
 from cvtrain.sample_size.plan import Cell
-from cvtrain.signals import StopRequest
+from cvtrain.signals import StopRequest, described
 
 MAX_JOBS_ON_A_GPU = 4
 """Each process holds some hundred megabytes of the GPU for itself, and small models gain little beyond this."""
@@ -91,3 +94,19 @@ def slots_of(config: Config) -> int:
     if kind == "cpu":
         return max(available_cores(), threads)
     return threads * (min(available_cores(), MAX_JOBS_ON_A_GPU) if kind == "cuda" else 1)
+
+
+def failure_of(result: workers.WorkResult) -> tuple[int, str]:
+    """The exit code and the reason of a training that has no result."""
+    error = result.error
+    if isinstance(error, CvtrainError):
+        return error.exit_code, error.lines()[0]
+    if isinstance(error, workers.UnexpectedError):
+        return 1, first_line(error)
+    if error is not None:
+        limit = memory_limit_of(error)
+        return (limit.exit_code, limit.message) if limit else (1, f"{type(error).__name__}: {first_line(error)}")
+    if result.lost is not None and result.lost < 0:
+        memory = "; if memory was short: sweep.jobs=1" if result.lost == -signal.SIGKILL else ""
+        return 128 - result.lost, f"its process was ended by {described(-result.lost)}{memory}"
+    return 1, f"its process ended with exit code {result.lost}"

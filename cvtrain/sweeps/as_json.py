@@ -76,11 +76,12 @@ def _arm(result: ArmResult) -> dict[str, Any]:
 
 
 def _cell(cell: Cell, *, is_chosen: bool) -> dict[str, Any]:
-    return {"lr": cell.lr, "is_chosen": is_chosen, "runs": [_run(job) for job in cell.jobs]}
+    runs = [_run(job) for job in cell.jobs]
+    return {"lr": cell.lr, "is_chosen": is_chosen, "seed_keys": list(cell.seed_keys), "runs": runs}
 
 
 def _run(job: JobResult) -> dict[str, Any]:
-    names = ("seed", "split_hash", "status", *FIGURES, *ENDINGS)
+    names = ("seed", "split_hash", "status", *FIGURES, "device", *ENDINGS)
     return {
         "run": None if job.run_dir is None else str(job.run_dir),
         "words": dict(job.overrides),

@@ -209,11 +209,12 @@ def rows(
     """
     keys = [key for key in (swept_keys(results) if swept is None else swept) if key != "seed"]
     header = (*keys, "seed", "status", *FIGURES, *ENDINGS, "run")
-    ranked = sorted(results, key=lambda result: -_rank(result))
+    ranked = sorted(results, key=lambda result: -merit(result))
     return header, [_row(result, keys) for result in ranked]
 
 
-def _rank(result: JobResult) -> float:
+def merit(result: JobResult) -> float:
+    """What jobs are ranked by: validation accuracy; jobs without one come after, those that are not done last."""
     if not result.is_done:
         return -2.0
     return -1.0 if result.val_accuracy is None else result.val_accuracy

@@ -15,6 +15,7 @@ from cvtrain.console import Console
 from cvtrain.errors import CheckpointError, ConfigError
 from cvtrain.outputs import RunDir
 from cvtrain.record import new_card, recorded
+from cvtrain.resume import first_line
 from cvtrain.sample_size.pair_task import compare_sweeps
 from cvtrain.signals import StopRequest
 from cvtrain.sweeps import run_sentences as say
@@ -51,12 +52,31 @@ def run(config: Config) -> float:
         raise ConfigError("task=compare needs two runs or more, and none is named", hint=TAKES)
     found = find_runs(config["runs"])
     if are_sample_size_sweeps(found.named):
-        return compare_sweeps(config, found.named)
-    return compare_trainings(config, read_compared_runs(found))
+        value, folder = compare_sweeps(config, found.named)
+    else:
+        value, folder = compare_trainings(config, read_compared_runs(found))
+    write_report(folder)
+    return value
 
 
-def compare_trainings(config: Config, compared: ComparedRuns) -> float:
-    """Compares trainings over their seeds; where there is one of each kind, over the test images."""
+def write_report(folder: Path) -> None:
+    """Makes the page of a comparison; one that fails costs a warning, never the comparison."""
+    console = Console(RunDir(folder).log)
+    try:
+        from cvtrain.pages.comparison_page import write_comparison_page
+
+        write_comparison_page(folder)
+        console.say(f"report    {RunDir(folder).report_path}")
+    except Exception as error:  # a full disk, folders of runs that go while they are read: the results are safe already
+        console.warn(f"the report could not be written: {first_line(error)}")
+
+
+def compare_trainings(config: Config, compared: ComparedRuns) -> tuple[float, Path]:
+    """Compares trainings over their seeds; where there is one of each kind, over the test images.
+
+    Returns:
+        As `run`, and the folder that holds what was found.
+    """
     comparison = compare_arms(compared.arms)
     images, more_cautions = over_images(compared, comparison, seed=config["seed"])
     run_dir = RunDir.create(Path(config["output_dir"]) / "compare" / folder_of(compared), suffix=config["name"])
@@ -71,7 +91,7 @@ def compare_trainings(config: Config, compared: ComparedRuns) -> float:
         run_dir.write_text(run_dir.path / "comparison.json", text)
         say_comparison(comparison, console, images=images, more_sentences=say.more_sentences(compared, comparison))
         console.say(f"results   {run_dir.path}")
-    return first_less_best_other(compared, comparison)
+    return first_less_best_other(compared, comparison), run_dir.path
 
 
 def over_images(

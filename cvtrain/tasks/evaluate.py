@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from cvtrain import build, results
+from cvtrain import build, drawings, results
 from cvtrain.check import check
 from cvtrain.classifier import Classifier, find_checkpoint, from_state
 from cvtrain.config import Config, save_text
@@ -16,7 +16,7 @@ from cvtrain.console import Console, percent
 from cvtrain.engine.evaluator import EvaluationResult, evaluate
 from cvtrain.errors import ConfigError, DataError
 from cvtrain.outputs import RunDir
-from cvtrain.record import new_card, recorded
+from cvtrain.record import DONE, new_card, recorded
 from cvtrain.signals import StopRequest
 
 
@@ -55,7 +55,12 @@ def run(config: Config) -> float:
         rows = results.prediction_rows(result, prepared.names(split), names)
         run_dir.write_predictions(results.PREDICTIONS_HEADER, rows)
         show(console, figures, split=split, names=names, things="points" if rule.is_point else "images")
-        console.say(f"results        {run_dir.path}")
+        run_dir.write_card(card | DONE)  # the page tells of an evaluation that is done
+        about = {"model": classifier.model, "split": split, "result": result, "console": console}
+        drawings.leave_material(run_dir, config, prepared, **about)
+        drawings.leave_page(run_dir.path, console)
+        drawings.leave_plots(run_dir.path, console)
+        console.say(f"results        {drawings.page_or_folder(run_dir)}")
     return result.accuracy
 
 
@@ -85,6 +90,8 @@ def introduce(classifier: Classifier, prepared: build.PreparedData, card: dict[s
         data_fingerprint=prepared.facts.fingerprint,
         split_hash=prepared.facts.split_hash,
         class_names=list(classifier.class_names),
+        image_size=classifier.facts.image_size,
+        in_channels=classifier.facts.in_channels,
         num_parameters=sum(p.numel() for p in classifier.model.parameters()),
         device=classifier.compute.name,
         precision=classifier.compute.precision,

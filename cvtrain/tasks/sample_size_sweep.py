@@ -6,41 +6,36 @@ Reads like a recipe; knows settings, a folder and a console.
 from __future__ import annotations
 
 import contextlib
-import signal
-from collections.abc import Callable, Sequence
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-import torch
-from torch import Tensor
 
 from cvtrain import build
 from cvtrain.check import check
 from cvtrain.config import Config, load_config, save_text
 from cvtrain.console import Console, duration
 from cvtrain.data.images import ImageData
-from cvtrain.data.splits import first_per_class
-from cvtrain.engine.diagnosis.chance import chance_accuracy
-from cvtrain.errors import CheckpointError, ConfigError, CvtrainError, DataError, InterruptedBySignal, JobsFailedError
+from cvtrain.errors import CheckpointError, ConfigError, DataError, InterruptedBySignal, JobsFailedError
 from cvtrain.outputs import RunDir
 from cvtrain.place import Place
-from cvtrain.record import memory_limit_of, new_card, recorded
+from cvtrain.record import new_card, recorded
 from cvtrain.rehearsal import check_determinism
 from cvtrain.resume import first_line
 from cvtrain.sample_size import sentences as say
 from cvtrain.sample_size.cell import tidy
-from cvtrain.sample_size.conclusion import Conclusion, conclude, json_text
-from cvtrain.sample_size.picture import draw
+from cvtrain.sample_size.conclusion import Conclusion
+from cvtrain.sample_size.outcome import draw_curve, test_of, write_conclusion
 from cvtrain.sample_size.plan import Plan, make_plan
 from cvtrain.sample_size.progress import Progress
 from cvtrain.sample_size.table import Row, read_row, troubles, write_table
-from cvtrain.sample_size.work import train_all
+from cvtrain.sample_size.work import failure_of, train_all
 from cvtrain.signals import StopRequest, described
-from cvtrain.workers import UnexpectedError, WorkResult
 
-_MIXED = ("mixup", "cutmix")
-"""Augmentations after which training images have two labels, and training accuracy no meaning."""
+RENEW_SECONDS = 10.0
+"""Between two pages of a study at least: where all is done within seconds, one at the end is enough."""
 
 
 def run(config: Config, *, place: Place | None = None) -> float:
@@ -84,7 +79,8 @@ def resume(config: Config) -> float:
     with contextlib.closing(run_dir), StopRequest() as stop:
         check_same_courses(load_config(run_dir.path), config)
         run_dir.remove_leftovers()
-        card = run_dir.read_card() | new_card(config)
+        before, card = run_dir.read_card(), new_card(config)
+        card = before | card | {"typed": before.get("typed", {}) | card["typed"]}
         with recorded(run_dir, card):
             run_dir.write_text(run_dir.config_path, save_text(config))
             return sweep(config, run_dir, card, stop)
@@ -110,22 +106,27 @@ def sweep(config: Config, run_dir: RunDir, card: dict[str, Any], stop: StopReque
     card.update(sizes=list(plan.sizes), num_runs=len(plan.cells), class_names=list(data.class_names))
     run_dir.write_card(card)
 
-    failures = train(config, plan, data, run_dir=run_dir, console=console, stop=stop)
+    written_at = time.monotonic()
+
+    def at_size(rows: Sequence[Row]) -> None:
+        nonlocal written_at
+        if time.monotonic() - written_at < RENEW_SECONDS:
+            return
+        written_at = time.monotonic()
+        with forgiven(console, "the report could not be renewed"):
+            write_conclusion(rows, config, data, run_dir)
+            write_page(run_dir.path)
+
+    failures = train(config, plan, data, run_dir=run_dir, console=console, stop=stop, at_size=at_size)
 
     rows = [row for cell in plan.cells if (row := read_row(cell, run_dir.path))]
     write_table(run_dir, rows)
-    conclusion = conclude(
-        rows,
-        chance_accuracy=chance_accuracy(torch.bincount(test_of(config, data)).tolist()),
-        num_test=len(test_of(config, data)),
-        target=config["target"],
-        elbow=config["elbow"],
-        validate=config["validate"],
-        trains_to_the_end=config["protocol"] == "robust" and not any(config["augment"].get(k) for k in _MIXED),
-    )
-    run_dir.write_text(run_dir.path / "learning_curve.json", json_text(conclusion))
+    conclusion = write_conclusion(rows, config, data, run_dir)
     if rows:
-        draw_curve(run_dir, conclusion, title=title(config), warn=console.warn)
+        with forgiven(console, "the learning curve could not be drawn"):
+            draw_curve(run_dir, conclusion, title=title(config))
+    with forgiven(console, "report.html could not be written"):
+        write_page(run_dir.path)
     say_result(config, plan, rows, conclusion, console, run_dir)
     if failures:
         lines = [f"failed with exit code {code}: {name}" for name, code in failures]
@@ -167,23 +168,33 @@ def introduce(config: Config, plan: Plan, data: ImageData, console: Console, run
         f" protocol={config['protocol']}"
     )
     console.table("to train at each size", say.PLAN_HEADER, say.plan_rows(plan))
-    for line in say.PLAN_LEGEND:
-        console.say(line)
+    console.say(say.PLAN_LEGEND, wrap=True)
     console.say(f"writes to {run_dir.path}")
-
-
-def test_of(config: Config, data: ImageData) -> Tensor:
-    """The labels of the test images."""
-    return data.test.labels[first_per_class(data.test.labels, config["data"]["max_per_class"])]
 
 
 # ---------------------------------------------------------------------------------------------------- trainings
 
 
 def train(
-    config: Config, plan: Plan, data: ImageData, *, run_dir: RunDir, console: Console, stop: StopRequest
+    config: Config,
+    plan: Plan,
+    data: ImageData,
+    *,
+    run_dir: RunDir,
+    console: Console,
+    stop: StopRequest,
+    at_size: Callable[[Sequence[Row]], None],
 ) -> list[tuple[str, int]]:
     """Does every training that is not done yet.
+
+    Args:
+        config: Of the sweep.
+        plan: All trainings.
+        data: The images.
+        run_dir: Of the sweep.
+        console: Where everything is said.
+        stop: Set by a signal.
+        at_size: Takes all rows so far whenever no training of a size is left, but some of others are.
 
     Returns:
         Which failed, with their exit codes.
@@ -199,17 +210,21 @@ def train(
     if rows:
         console.say(f"{len(rows)} of {len(plan.cells)} trainings are done already")
     progress, failures = Progress(plan.cells, done=rows, console=console), []
+    num_left = Counter(cell.per_class for cell in left)
     for result in train_all(config, left, data, sweep_dir=run_dir.path, on_step=progress.step, stop=stop):
         cell = by_name[result.key]
         if row := read_row(cell, run_dir.path):
             rows[cell.name] = row
             write_table(run_dir, list(rows.values()))
-            console.say(say.done_line(row, time=duration(row.seconds), progress=f"[{len(rows)}/{len(plan.cells)}]"))
+            console.say(say.done_line(row, time=duration(row.seconds), progress=counted(len(rows), len(plan.cells))))
         elif stop.signum is None or not isinstance(result.error, InterruptedBySignal):
             code, reason = failure_of(result)
             failures.append((cell.name, code))
             console.warn(say.failed_line(cell, reason))
         progress.end_of(cell)
+        num_left[cell.per_class] -= 1
+        if rows and not num_left[cell.per_class] and num_left.total() and stop.signum is None:
+            at_size(list(rows.values()))
     console.end_bar()
     if stop.signum is not None:
         raise InterruptedBySignal(
@@ -220,20 +235,9 @@ def train(
     return failures
 
 
-def failure_of(result: WorkResult) -> tuple[int, str]:
-    """The exit code and the reason of a training that has no result."""
-    error = result.error
-    if isinstance(error, CvtrainError):
-        return error.exit_code, error.lines()[0]
-    if isinstance(error, UnexpectedError):
-        return 1, first_line(error)
-    if error is not None:
-        limit = memory_limit_of(error)
-        return (limit.exit_code, limit.message) if limit else (1, f"{type(error).__name__}: {first_line(error)}")
-    if result.lost is not None and result.lost < 0:
-        memory = "; if memory was short: sweep.jobs=1" if result.lost == -signal.SIGKILL else ""
-        return 128 - result.lost, f"its process was ended by {described(-result.lost)}{memory}"
-    return 1, f"its process ended with exit code {result.lost}"
+def counted(done: int, total: int) -> str:
+    """`[ 3/31]`: as wide for every training."""
+    return f"[{done:>{len(str(total))}}/{total}]"
 
 
 # ---------------------------------------------------------------------------------------------------- after
@@ -244,12 +248,20 @@ def title(config: Config) -> str:
     return f"{build.model_name(config)} on {build.data_name(config)}, protocol={config['protocol']}"
 
 
-def draw_curve(run_dir: RunDir, conclusion: Conclusion, *, title: str, warn: Callable[[str], None]) -> None:
-    """Writes plots/learning_curve.png; a drawing that fails costs a warning."""
+def write_page(folder: Path) -> None:
+    """Writes report.html from the files of the folder."""
+    from cvtrain.pages.sample_size_page import write_sample_size_page
+
+    write_sample_size_page(folder)
+
+
+@contextlib.contextmanager
+def forgiven(console: Console, words: str) -> Iterator[None]:
+    """Makes a warning of whatever goes wrong: a full disk, a broken font, no matplotlib; the results are safe."""
     try:
-        draw(run_dir.plots_dir / "learning_curve.png", conclusion, title=title)
-    except Exception as error:  # a full disk, a broken font, no matplotlib: the results are safe already
-        warn(f"the learning curve could not be drawn: {first_line(error)}")
+        yield
+    except Exception as error:
+        console.warn(f"{words}: {first_line(error)}")
 
 
 def say_result(
@@ -266,9 +278,13 @@ def say_result(
         )
     console.say()
     for line in say.answer_sentences(conclusion):
-        console.say(line)
-    console.say(f"results   {run_dir.path}")
-    more = (
-        "target=0.8 (or more sizes, more replicates)" if len(rows) == len(plan.cells) else "(tries again what failed)"
+        console.say(line, wrap=True)
+    is_whole = len(rows) == len(plan.cells)
+    more = "target=0.8 (or more sizes, more replicates)" if is_whole else "(tries again what failed)"
+    console.facts(
+        [
+            ("results", str(run_dir.path)),
+            *([("report", str(run_dir.report_path))] if run_dir.report_path.is_file() else []),
+            ("next", f"cvtrain resume={run_dir.path} {more}"),
+        ]
     )
-    console.say(f"next      cvtrain resume={run_dir.path} {more}")

@@ -9,27 +9,25 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from cvtrain import build, results
+from cvtrain import build, drawings, results
+from cvtrain import train_lines as lines
 from cvtrain.check import check
 from cvtrain.config import Config, config_hash, load_config, save_text
-from cvtrain.console import Console, SilentConsole, duration, percent
-from cvtrain.drawings import draw
+from cvtrain.console import Console, SilentConsole, percent
 from cvtrain.engine.checkpoint import Loaded, load_newest, remove_leftovers
-from cvtrain.engine.distributed.rank import Rank
 from cvtrain.engine.distributed.team import Team
-from cvtrain.engine.runtime import available_cores
-from cvtrain.errors import ConfigError, ProcessFailedError
+from cvtrain.engine.evaluator import EvaluationResult
+from cvtrain.errors import ConfigError, DataError, DivergedError, MemoryLimitError, ProcessFailedError
 from cvtrain.fit import Run
 from cvtrain.init_from import read_start
 from cvtrain.launch import check_launch, resume_command
 from cvtrain.outputs import RunDir, is_job
 from cvtrain.place import Place
-from cvtrain.record import new_card, recorded
+from cvtrain.record import DONE, new_card, recorded
 from cvtrain.rehearsal import check_determinism
 from cvtrain.signals import StopRequest
 from cvtrain.together import joined
+from cvtrain.tracking import tracked
 
 
 def run(config: Config, *, place: Place | None = None) -> float | None:
@@ -58,7 +56,11 @@ def start(config: Config, team: Team | None) -> float | None:
     name = f"{build.data_name(config)}-{build.model_name(config)}"
     run_dir = RunDir.create(Path(config["output_dir"]) / "train" / name, suffix=config["name"])
     console, card = Console(run_dir.log), new_card(config)
-    with StopRequest() as stop, recorded(run_dir, card, discard_if_config_is_wrong=True):
+    with (
+        StopRequest() as stop,
+        drawings.page_of_failure(run_dir.path, console),
+        recorded(run_dir, card, discard_if_config_is_wrong=True),
+    ):
         run_dir.write_text(run_dir.config_path, save_text(config))
         job = assemble(config, run_dir=run_dir, console=console, stop=stop, team=team)
         return train(job, card)
@@ -70,7 +72,7 @@ def start_or_go_on(config: Config, place: Place, team: Team | None) -> float | N
     run_dir.remove_leftovers()
     remove_leftovers(run_dir.checkpoint_dir)
     console, card = place.console(run_dir.log), new_card(config)
-    with StopRequest() as stop, recorded(run_dir, card):
+    with StopRequest() as stop, drawings.page_of_failure(run_dir.path, console), recorded(run_dir, card):
         run_dir.write_text(run_dir.config_path, save_text(config))
         checkpoint = load_newest(run_dir.checkpoint_dir)
         job = assemble(config, run_dir=run_dir, console=console, stop=stop, checkpoint=checkpoint, team=team)
@@ -88,14 +90,15 @@ def resume(config: Config, team: Team | None) -> float | None:
                 hint=f"continue the sweep: cvtrain resume={sweep}",
             )
         check_same_job(run_dir, config)
+        run_dir.remove_leftovers()
         if is_finished(run_dir, config):
             return say_finished(run_dir, config)
-        run_dir.remove_leftovers()
         remove_leftovers(run_dir.checkpoint_dir)
         console, checkpoint = Console(run_dir.log), load_newest(run_dir.checkpoint_dir)
         job = assemble(config, run_dir=run_dir, console=console, stop=stop, checkpoint=checkpoint, team=team)
-        card = run_dir.read_card() | new_card(config)
-        with recorded(run_dir, card):
+        before, card = run_dir.read_card(), new_card(config)
+        card = before | card | {"typed": before.get("typed", {}) | card["typed"]}
+        with drawings.page_of_failure(run_dir.path, console), recorded(run_dir, card):
             run_dir.write_text(run_dir.config_path, save_text(config))
             return train(job, card, checkpoint)
 
@@ -166,6 +169,7 @@ def _handed_out(checkpoint: Loaded | None, team: Team) -> Loaded | None:
     return checkpoint if checkpoint or told is None else Loaded(told[1], Path(told[0]))
 
 
+@tracked
 def train(job: Run, card: dict[str, Any], checkpoint: Loaded | None = None) -> float | None:
     """The recipe, inside a folder that is open."""
     run_dir, prepared = job.run_dir, job.prepared
@@ -175,113 +179,61 @@ def train(job: Run, card: dict[str, Any], checkpoint: Loaded | None = None) -> f
 
     try:
         stop_reason = job.train()
+        result = job.test(stop_reason)
+    except (DivergedError, DataError, MemoryLimitError):
+        leave_material(job, None)
+        raise
     finally:
-        card["warnings"] = [*job.warnings, *warnings_of(job), *job.watch.messages]
-    result = job.test(stop_reason)
+        card["warnings"] = [*job.warnings, *lines.warnings_of(job), *job.watch.messages]
+        card["data_wait_share"] = job.trainer.data_wait_share
 
     names = prepared.facts.class_names
     card.update(results.card_figures(result), test=results.figures(result.test, names))
     rows = results.prediction_rows(result.test, prepared.names("test"), names)
     try:
         run_dir.write_predictions(results.PREDICTIONS_HEADER, rows)
-        draw(job, result.test)
+        run_dir.write_card(card | DONE)  # the page tells of a run that is done
+        leave_report(job, result.test)
     finally:  # the disk may be full by now: the figures are told all the same
-        say_result(job, result)
+        lines.say_result(job, result)
     best = result.selection.best
     return best.val_accuracy if best else None
 
 
+def leave_report(job: Run, test: EvaluationResult) -> None:
+    """Writes what people look at. A job of a sweep is one of many: it leaves its plots for `task=report` to draw."""
+    folder, console = job.run_dir.path, job.console
+    leave_material(job, test)
+    drawings.leave_page(folder, console)
+    drawings.draw_decision_boundary(job, test)
+    if not is_job(folder):
+        drawings.leave_plots(folder, console)
+
+
+def leave_material(job: Run, test: EvaluationResult | None) -> None:
+    """Writes what the page shows of the data and the model, and of the test if there was one."""
+    about = {"model": job.model, "split": "test", "result": test, "console": job.console}
+    drawings.leave_material(job.run_dir, job.config, job.prepared, **about)
+
+
 def introduce(job: Run, card: dict[str, Any], checkpoint: Loaded | None) -> None:
-    """Says what is about to be trained on what, and notes it on the card."""
-    prepared, facts, console, config = job.prepared, job.facts, job.console, job.config
-    num_parameters = sum(p.numel() for p in job.model.parameters())
+    """Notes on the card what is about to be trained on what, and says it."""
+    facts = job.facts
     card.update(
         data_fingerprint=facts.fingerprint,
         split_hash=facts.split_hash,
         class_names=list(facts.class_names),
         class_counts=list(facts.class_counts),
-        num_parameters=num_parameters,
+        image_size=facts.image_size,
+        in_channels=facts.in_channels,
+        num_parameters=lines.num_parameters(job),
         device=job.compute.name,
         num_processes=job.team.size if job.team else 1,
         precision=job.compute.precision,
-        warnings=[*job.warnings, *warnings_of(job), *job.watch.messages],
+        warnings=[*job.warnings, *lines.warnings_of(job), *job.watch.messages],
         **({"init_from": job.origin} if job.origin else {}),
     )
-    sizes = [len(getattr(prepared.split, split)) for split in ("train", "val", "test")]
-    console.say(
-        f"{build.data_name(config)}: {sizes[0]:,} {things(job)} to train on, {sizes[1]:,} to validate,"
-        f" {sizes[2]:,} to test;"
-        f" {facts.num_classes} classes, {facts.image_size}x{facts.image_size}x{facts.in_channels}"
-    )
-    init = ", He initialisation" if job.init == "he" and job.taken is None else ""
-    console.say(
-        f"{build.model_name(config)}: {num_parameters:,} parameters{init}; {job.compute.name}, {job.compute.precision}"
-        + (f"; {job.team.size} processes" if job.team else "")
-    )
-    if checkpoint:
-        for note in checkpoint.notes:
-            console.warn(note)
-        console.say(f"goes on after step {job.trainer.step} of {job.trainer.total_steps}")
-    elif config["resume"]:
-        console.say("there is no checkpoint yet: starts from the beginning")
-    if job.taken:
-        console.say(job.taken.sentence)
-    for warning in warnings_of(job):
-        console.warn(warning)
-    console.say(f"writes to {job.run_dir.path}")
-
-
-def warnings_of(job: Run) -> list[str]:
-    """What the user should know before training starts."""
-    warnings = [*job.prepared.source.warnings, *(job.taken.warnings if job.taken else ())]
-    num_train, batch_size = len(job.prepared.split.train), job.config["trainer"]["batch_size"]
-    if num_train < batch_size:
-        warnings.append(
-            f"{num_train} training {things(job)} are fewer than trainer.batch_size={batch_size}: each step takes all"
-        )
-    pretrained = job.origin or any(job.config["model"].get(key) for key in ("weights", "pretrained"))
-    if job.config["trainer"]["freeze"] and not pretrained:
-        warnings.append("trainer.freeze keeps layers at random weights: model.init_from=RUN starts from trained ones")
-    if job.team:
-        warnings += idle_cores(job.team.rank, job.compute.device.type)
-    empty = [n for n, c in zip(job.facts.class_names, job.facts.class_counts, strict=True) if c == 0]
-    if empty:
-        warnings.append(f"no training images of class {', '.join(empty[:5])}")
-    return warnings
-
-
-def idle_cores(rank: Rank, device_type: str) -> list[str]:
-    """A warning where cores would be left over: torchrun gives each process one thread unless it is told otherwise."""
-    used, there = torch.get_num_threads(), available_cores(rank.local_size)
-    if device_type != "cpu" or used >= there:
-        return []
-    words = f"OMP_NUM_THREADS={there} torchrun ... uses all"
-    return [f"each of {rank.local_size} processes computes with {used} of {there} cores that it could have: {words}"]
-
-
-def things(job: Run) -> str:
-    """What the inputs are called."""
-    return "points" if job.facts.preprocessing.is_point else "images"
-
-
-def say_result(job: Run, result: results.FitResult) -> None:
-    """Ends with the facts that matter, where they are, and what to type next."""
-    best, console, run_dir = result.selection.best, job.console, job.run_dir
-    console.say()
-    if result.stop_reason == "early_stopping":
-        console.say(
-            f"stopped early at step {result.num_steps}: no improvement for {result.selection.patience} evaluations"
-        )
-    console.say(f"test accuracy  {percent(result.test.accuracy)} of {result.test.num_images:,} {things(job)}")
-    if best and best.val_accuracy is not None:
-        console.say(f"validation     {percent(best.val_accuracy)} (best, epoch {best.epoch:g})")
-    console.say(
-        f"time           {duration(result.seconds)}, {result.images_per_second:,.0f} {things(job)}/s in training"
-    )
-    console.say(f"results        {run_dir.path}")
-    to_do = "evaluate" if job.facts.preprocessing.is_point else "predict"
-    words = "" if to_do == "evaluate" else " input=PICTURES"
-    console.say(f"next           cvtrain task={to_do} checkpoint={run_dir.path}{words}")
+    lines.introduce(job, checkpoint)
 
 
 def is_finished(run_dir: RunDir, config: Config) -> bool:
@@ -297,10 +249,13 @@ def is_finished(run_dir: RunDir, config: Config) -> bool:
 
 
 def say_finished(run_dir: RunDir, config: Config) -> float | None:
-    """Says that there is nothing left to do, and how to do more; changes nothing in the folder."""
+    """Says that there is nothing left to do, and how to do more; makes a report that was cut short, nothing else."""
     card, length = run_dir.read_card(), config["trainer"]
     longer = f"epochs={length['epochs'] + 10}" if length["epochs"] else f"steps={2 * length['steps']}"
     console = Console()
+    if not run_dir.report_path.is_file():
+        drawings.leave_page(run_dir.path, console)
+        drawings.leave_plots(run_dir.path, console)
     console.say(f"this run is finished: test accuracy {percent(card['test']['accuracy'])}, epoch {card['epochs']:g}")
     console.say(f"train longer with: cvtrain resume={run_dir.path} trainer.{longer}")
     best = card.get("best") or {}

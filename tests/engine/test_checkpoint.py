@@ -1,4 +1,5 @@
 import ast
+import builtins
 import contextlib
 import errno
 import hashlib
@@ -120,6 +121,23 @@ def test_damaged_newest_is_set_aside_and_the_next_older_is_taken(two, kind, tmp_
     assert loaded.notes == (f"{two[1].path} is damaged: its content does not match the checksum in its name",)
     assert (tmp_path / f"{two[1].path.name}.bad").read_bytes() == new
     assert not two[1].path.exists()
+    assert load_newest(tmp_path).notes == ()
+
+
+def test_file_that_the_disk_does_not_give_is_passed_over_and_kept_for_the_next_time(two, tmp_path, monkeypatch):
+    whole = builtins.open
+
+    def fail(path, *args, **kwargs):
+        if Path(path) == two[1].path:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return whole(path, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(builtins, "open", fail)
+        loaded = load_newest(tmp_path)
+        assert is_state(loaded.state, 1)
+        assert loaded.notes == (f"{two[1].path} cannot be read: Input/output error",)
+    assert is_state(load_newest(tmp_path).state, 2)
     assert load_newest(tmp_path).notes == ()
 
 

@@ -120,7 +120,7 @@ def test_each_process_takes_a_device_of_its_own(monkeypatch):
 
 
 def test_cores_that_are_left_over_are_told_of(monkeypatch):
-    from cvtrain.tasks.train import idle_cores
+    from cvtrain.train_lines import idle_cores
 
     monkeypatch.setattr("os.sched_getaffinity", lambda _pid: set(range(8)))
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)

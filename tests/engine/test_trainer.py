@@ -1,6 +1,7 @@
+import time
 import weakref
 from functools import partial
-from itertools import islice
+from itertools import islice, pairwise
 
 import pytest
 import torch
@@ -234,6 +235,42 @@ def test_train_figures_are_means_over_the_images_of_the_interval(image_set):
         assert evaluation.val_accuracy is None
         assert evaluation.images_per_second > 0
         assert evaluation.seconds > 0
+
+
+def test_running_figures_are_those_of_the_next_evaluation_and_begin_anew_after_it(image_set):
+    trainer = make(image_set)
+    seen = []
+    for event in trainer.run():
+        seen.append((event, trainer.running_figures()))
+    for (before, running), (event, after) in pairwise(seen):
+        if isinstance(event, Evaluation):
+            assert running.train_loss == event.train_loss
+            assert running.images_per_second >= event.images_per_second > 0  # which has waited for the last steps
+            assert after is None
+        elif isinstance(before, Evaluation):
+            assert running is None
+    assert sum(figures is not None for _, figures in seen) == trainer.total_steps
+
+
+def test_running_figures_make_nobody_wait_for_a_device(image_set):
+    trainer = make(image_set)
+    next(trainer.run())
+    trainer._finite._looks_always = False  # as on a GPU, where losses are looked at every 50 steps
+    assert trainer.running_figures() is None
+
+
+def test_time_in_which_batches_are_made_counts_as_waiting(image_set):
+    class SlowInputs(TrainInputs):
+        def epoch(self, epoch, *, start=0):
+            for batch in super().epoch(epoch, start=start):
+                time.sleep(0.02)
+                yield batch
+
+    trainer = make(image_set, inputs=SlowInputs(batches_of(image_set), Augment(), NORMALIZE, seed=4), total_steps=5)
+    assert trainer.data_wait_share is None
+    train(trainer)
+    assert 5 * 0.02 <= trainer.waiting_seconds < trainer.training_seconds
+    assert trainer.data_wait_share == trainer.waiting_seconds / trainer.training_seconds
 
 
 def test_validation_figures_are_those_of_the_weights_at_that_step(image_set):

@@ -13,7 +13,17 @@ from cvtrain.engine.checkpoint import list_checkpoints, read_checkpoint
 from cvtrain.errors import CheckpointError
 from tests.faults.figures import Figure, Settings
 from tests.faults.processes import Ended, Server, environment, started, wait_until
-from tests.faults.small_runs import WARM_UP, differences, end_of, files_words, leftovers, only_run, words, write_images
+from tests.faults.small_runs import (
+    WARM_UP,
+    differences,
+    end_of,
+    files_words,
+    leftovers,
+    num_evaluations,
+    only_run,
+    words,
+    write_images,
+)
 
 WARNING = "training goes on, and the next save tries again"
 COMMAND = words("trainer.checkpoint.every_minutes=100", steps=28)
@@ -58,7 +68,7 @@ def broken_by_full_disk(server: Server, num_bytes: int, *, cwd: Path, expected: 
             return "trained in no folder" if "epoch" in ended.stdout else None
         if ended.stdout.count(WARNING) > 1:
             return "warned more than once"
-        if "epoch" in ended.stdout and ended.stdout.count("epoch ") != 4:
+        if "epoch" in ended.stdout and num_evaluations(ended.stdout) != 4:
             return "did not train to the end"
         try:
             for file in list_checkpoints(run / "checkpoints", "step"):
@@ -176,7 +186,8 @@ def _read_only_in_mid_run(folder: Path) -> Figure:
     again, _ = _process([f"resume={run}"], cwd=cwd)
     whole, _ = _process(command, cwd=folder / "mid-run-whole")
     broken += [in_words(again, 0), in_words(whole, 0)]
-    broken.append(None if stdout.count("epoch ") == whole.stdout.count("epoch ") else "did not train to the end")
+    told, wanted = num_evaluations(stdout), num_evaluations(whole.stdout)
+    broken.append(None if told == wanted else f"told of {told} evaluations of {wanted}")
     if whole.code == again.code == 0:
         broken.append(differences_in_words(run, end_of(only_run(folder / "mid-run-whole"))))
     return Figure(what, 1, 1, required, tuple(filter(None, broken)))

@@ -75,7 +75,9 @@ def read_card(run):
 
 def end_of(run):
     """What a run has come to, apart from times, as hashes by name: equal runs give equal dictionaries."""
-    step = read_checkpoint(list_checkpoints(run / "checkpoints", "step")[-1].path)
+    files = list_checkpoints(run / "checkpoints", "step")
+    last = [read_checkpoint(file.path) for file in files if file.step == files[-1].step]
+    step = max(last, key=lambda state: state["metrics_num_bytes"])  # that before an evaluation may be there still
     best = list_checkpoints(run / "checkpoints", "best")[-1]
     found = {f"{key}": state_hash(value) for key, value in _parts(step)}
     found["best"] = state_hash(read_checkpoint(best.path)["trainer"])
@@ -132,6 +134,11 @@ def differences(run, expected):
     """The names of what a run has come to that is not as expected."""
     found = end_of(run)
     return sorted(key for key in found.keys() | expected.keys() if found.get(key) != expected.get(key))
+
+
+def num_evaluations(stdout):
+    """How many evaluations a run has told of."""
+    return sum(line.startswith("epoch ") for line in stdout.splitlines())
 
 
 def leftovers(run):

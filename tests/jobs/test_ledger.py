@@ -10,9 +10,10 @@ from dataclasses import replace
 import pytest
 
 from cvtrain.errors import CheckpointError, OutputError
-from cvtrain.jobs.job_folder import JobFolder, JobRecord
 from cvtrain.jobs.ledger import Command, Ledger
 from cvtrain.record import versions
+from cvtrain.sweeps.job_folder import JobFolder, JobRecord
+from cvtrain.sweeps.stored_sweep import is_sweep
 
 RUNNING = JobRecord({"seed": "1"}, task="summary", status="running", attempts=1)
 
@@ -64,7 +65,7 @@ def test_job_that_was_never_begun_is_waiting(ledger):
 def test_claimed_job_is_running_for_others_and_free_when_its_process_is_killed(ledger):
     folder = begun(ledger, "a", replace(RUNNING, status="done"))
     code = (
-        "import sys, time; from pathlib import Path; from cvtrain.jobs.job_folder import JobFolder\n"
+        "import sys, time; from pathlib import Path; from cvtrain.sweeps.job_folder import JobFolder\n"
         "with JobFolder(Path(sys.argv[1])).claimed() as is_ours: print(is_ours, flush=True); time.sleep(60)"
     )
     process = subprocess.Popen([sys.executable, "-c", code, str(folder.path)], stdout=subprocess.PIPE, text=True)
@@ -85,7 +86,7 @@ def test_claimed_job_is_running_for_others_and_free_when_its_process_is_killed(l
 def test_copy_of_a_process_does_not_keep_the_job(ledger):
     folder = begun(ledger, "a")
     code = (
-        "import os, sys, time; from pathlib import Path; from cvtrain.jobs.job_folder import JobFolder\n"
+        "import os, sys, time; from pathlib import Path; from cvtrain.sweeps.job_folder import JobFolder\n"
         "with JobFolder(Path(sys.argv[1])).claimed():\n"
         "    if not os.fork(): print(os.getpid(), flush=True); time.sleep(60)\n"
         "    time.sleep(60)"
@@ -112,9 +113,9 @@ def test_damaged_record_is_as_none(ledger, content):
 
 def test_command_comes_back_and_a_damaged_one_is_told(ledger):
     command = Command(["seed=1,2"], None, "config", has_secrets=False)
-    assert not Ledger.is_sweep(ledger.path)
+    assert not is_sweep(ledger.path)
     ledger.write_command(command)
-    assert Ledger.is_sweep(ledger.path)
+    assert is_sweep(ledger.path)
     assert ledger.read_command() == command
     (ledger.path / "sweep.json").write_text("{}")
     with pytest.raises(CheckpointError, match=r"sweep\.json, which holds the command of this sweep, is gone or"):
@@ -123,7 +124,7 @@ def test_command_comes_back_and_a_damaged_one_is_told(ledger):
 
 def test_sweep_that_lost_its_command_is_still_one_and_says_what_to_type(ledger):
     begun(ledger, "a")
-    assert Ledger.is_sweep(ledger.path)
+    assert is_sweep(ledger.path)
     with pytest.raises(CheckpointError) as caught:
         ledger.read_command()
     assert caught.value.hint == "type the command again, with sweep.name=mine"

@@ -240,7 +240,7 @@ BUGS = [
     # sweeps
     Bug(
         "jobs without figures count as done",
-        "cvtrain/jobs/job_folder.py",
+        "cvtrain/sweeps/job_folder.py",
         '        is_lost = record.status == "done" and record.task in PLACED_TASKS and not self._has_card()\n',
         "        is_lost = False\n",
         ("tests/jobs/test_ledger.py",),

@@ -1,12 +1,14 @@
 """The drawings: what they show, that they are whole files, and that what is odd does not stop them."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from cvtrain.report.plots import COLORS, decision_boundary, lr_grid, training_curves
+from cvtrain.analysis.calibration import calibration as calibration_of
+from cvtrain.report.plots import COLORS, calibration, confusion_matrix, decision_boundary, lr_grid, training_curves
 
 
 def pixels_of(path):
@@ -156,24 +158,40 @@ def test_an_old_drawing_stays_when_a_new_one_fails(tmp_path):
 WORDS = ("data=spiral", "data.per_class=30", "trainer.device=cpu", "trainer.batch_size=30")
 
 
+@pytest.mark.parametrize("size", [1, 2, 30, 60])
+def test_confusions_are_drawn_for_any_number_of_classes(tmp_path, size):
+    counts = np.eye(size, dtype=int) * 9
+    counts[0] = 0  # a class without images
+    names = [f"$class$ {i} <b>" * 9 for i in range(size)]
+    confusion_matrix(tmp_path / "m.png", counts.tolist(), names, title="test accuracy 90 %")
+    assert (tmp_path / "m.svg").read_text().startswith("<?xml")
+    assert has_color(pixels_of(tmp_path / "m.png"), "#08306b") == (size > 1), "the diagonal is dark where all is right"
+
+
+def test_calibration_shows_the_bins_that_have_images(tmp_path):
+    calibration(tmp_path / "c.png", calibration_of([0.2, 0.9, 0.95], [False, True, True]), title="calibration")
+    assert has_color(pixels_of(tmp_path / "c.png"), COLORS[0])
+    assert (tmp_path / "c.svg").stat().st_size > 1000
+
+
 def test_a_run_leaves_its_plots_and_one_evaluation_makes_no_curve(command, tmp_path):
     assert command(*WORDS, "trainer.epochs=1").code == 0
     (plots,) = tmp_path.glob("outputs/train/*/*/plots")
-    assert [path.name for path in plots.iterdir()] == ["decision_boundary.png"]
+    assert {path.stem for path in plots.iterdir()} == {"calibration", "confusion_matrix", "decision_boundary"}
 
 
 def test_pictures_have_curves_and_no_boundary(command, tmp_path):
     words = ("data=synthetic", "data.image_size=8", "data.per_class=5", "model=linear", "trainer.device=cpu")
     assert command(*words, "trainer.epochs=2").code == 0
     (plots,) = tmp_path.glob("outputs/train/*/*/plots")
-    assert [path.name for path in plots.iterdir()] == ["training_curves.png"]
+    names = ("calibration", "confusion_matrix", "training_curves")
+    assert {path.name for path in plots.iterdir()} == {f"{name}.{kind}" for name in names for kind in ("png", "svg")}
 
 
 def test_a_plot_that_cannot_be_drawn_costs_a_warning_and_not_the_run(command, tmp_path):
     assert command(*WORDS, "trainer.epochs=1").code == 0
     (run,) = tmp_path.glob("outputs/train/*/*")
-    (run / "plots" / "decision_boundary.png").unlink()
-    (run / "plots").rmdir()
+    shutil.rmtree(run / "plots")
     (run / "plots").write_text("no folder")
     result = command(f"resume={run}", "trainer.epochs=2")
     assert result.code == 0, result.errors

@@ -77,7 +77,7 @@ def test_signal_at_a_call_that_writes_stops_the_run_resumably(servers, words, on
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(every_second, range(2)))
     assert len(codes) >= 4
-    assert codes.count(0) <= 3  # of the writing calls some draw plots, when all is trained and tested
+    assert codes.count(0) <= 6  # of the writing calls some make the report, when all is trained and tested
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -14,6 +14,10 @@ from cvtrain.sample_size.table import Row
 SIZES = (10, 20, 50, 100, 200, 500)
 
 
+def text_of(conclusion):
+    return json_text(conclusion, sentences=answer_sentences(conclusion))
+
+
 def truth(per_class):
     """Logistic in log n, from chance at nothing to one."""
     return 0.1 + 0.9 / (1 + (100 / per_class) ** 0.8)
@@ -62,14 +66,14 @@ def test_answers_are_near_the_truth():
 
 
 def test_order_of_rows_changes_nothing():
-    assert json_text(concluded(rows_of()[::-1])) == json_text(concluded(rows_of()))
+    assert text_of(concluded(rows_of()[::-1])) == text_of(concluded(rows_of()))
 
 
 def test_only_what_is_asked_is_answered():
     conclusion = concluded(rows_of())
     assert (conclusion.target, conclusion.validation) == (None, None)
     assert conclusion.elbow.gain == 0.02
-    plain = strict(json_text(conclusion))
+    plain = strict(text_of(conclusion))
     assert (plain["target"], plain["validation"]) == (None, None)
 
 
@@ -79,15 +83,16 @@ def test_a_curve_needs_two_sizes(num_sizes, words):
     assert (conclusion.fit, conclusion.target, conclusion.elbow) == (None, None, None)
     assert conclusion.reason == f"{words}, and a curve needs two"
     assert answer_sentences(conclusion) == [f"no curve: {words}, and a curve needs two"]
-    plain = strict(json_text(conclusion))
+    plain = strict(text_of(conclusion))
     assert plain["refusal"] == conclusion.reason
+    assert plain["sentences"] == answer_sentences(conclusion)
     assert len(plain["points"]) == num_sizes
     assert "curve" not in plain
 
 
 def test_two_sizes_with_one_run_each_are_answered_in_words():
     conclusion = concluded(rows_of((10, 20), num_replicates=1), target=0.9)
-    strict(json_text(conclusion))
+    strict(text_of(conclusion))
     said = answer_sentences(conclusion)
     assert any(line.startswith("90.0 %:") for line in said)
     assert any(line.startswith("no look ahead:") for line in said)
@@ -105,7 +110,7 @@ def test_curve_is_drawn_four_times_as_far_as_measured_unless_it_refuses():
 
 
 def test_json_holds_the_points_and_every_answer():
-    plain = strict(json_text(whole()))
+    plain = strict(text_of(whole()))
     assert [point["per_class"] for point in plain["points"]] == list(SIZES)
     assert plain["points"][0]["num_values"] == 3
     assert plain["target"]["per_class"] == whole().target.per_class
@@ -134,7 +139,7 @@ def test_a_curve_above_what_the_model_fits_is_doubted(train_accuracy, is_doubtfu
     assert len(cautions) == is_doubtful
     if is_doubtful:
         assert "at the largest size 80.0 % of the training images are right" in cautions[0]
-    assert strict(json_text(conclusion))["train_accuracy"] == pytest.approx(train_accuracy)
+    assert strict(text_of(conclusion))["train_accuracy"] == pytest.approx(train_accuracy)
 
 
 def test_training_accuracy_says_nothing_where_training_was_cut_short():

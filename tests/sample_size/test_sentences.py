@@ -64,12 +64,11 @@ def test_result_is_mean_interval_and_standard_error():
 
 
 def test_each_training_is_told_with_the_number_of_its_validation_images():
-    line = say.done_line(row(7, stop_reason="early_stopping"), time="3.00 s", progress="[8/70]")
+    line = say.done_line(row(7, stop_reason="early_stopping"), time="3.00 s", progress="[ 8/70]")
     assert line.split("  ") == [
-        " 1,000 per class, run", "7", "test", "40.0 %", "validation", "50.0 % of 2,000",
-        "1,500 steps (stopped early), best at 1,200, 3.00 s", "[8/70]",
+        "[ 8/70]", "1,000 per class, run", "7", "test", "40.0 %", "val", "50.0 % of 2,000", "3.00 s, early",
     ]  # fmt: skip
-    assert "stopped early" not in say.done_line(row(), time="1 s", progress="")
+    assert "early" not in say.done_line(row(), time="1 s", progress="")
     assert say.failed_line(CELL, "out of memory") == "1,000 per class, run 0 failed: out of memory"
 
 

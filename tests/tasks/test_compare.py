@@ -478,7 +478,7 @@ def test_images_made_from_other_seeds_are_no_other_data(train, compare_runs):
             "nowhere: there is no such folder\n  no*where: no folder has such a name",
         ),
         (["{a}", "{a}/checkpoints"], 4, "holds no run: there is no config.yaml in it, nor in its folders"),
-        (["{a}", "{broken}"], 4, "config.yaml, line 85, column 7: is no YAML"),
+        (["{a}", "{broken}"], 4, "config.yaml, line 85, column 10: is no YAML"),
         (["{a}", "{other_task}"], 4, "holds a run of task=evaluate, no training"),
     ],
 )

@@ -3,6 +3,7 @@
 import csv
 import itertools
 import json
+import re
 import shutil
 from dataclasses import fields
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from cvtrain.sample_size.table import Row
+from cvtrain.tasks import sample_size_sweep
 
 MODEL = ["model=mlp", "model.hidden=[16]"]
 FAST = ["optimizer.lr=0.02", "trainer.device=cpu", "sweep.jobs=1"]
@@ -97,7 +99,29 @@ def test_sweep_leaves_what_it_promises(sweep):
     assert {"status": "done", "exit_code": 0, "task": "sample_size_sweep", "sizes": [4, 8, 16]}.items() <= card.items()
     assert card["num_runs"] == 6
     assert (folder / "plots" / "learning_curve.png").read_bytes().startswith(b"\x89PNG")
+    assert b"<svg" in (folder / "plots" / "learning_curve.svg").read_bytes()
+    page = (folder / "report.html").read_text()
+    assert "A row per training" in page
+    assert "Not complete" not in page
+    assert (
+        f"report   {folder}/report.html".replace(f"{folder}", str(folder.relative_to(folder.parents[3]))) in result.out
+    )
     assert not [path for path in folder.rglob(".*") if path.name != ".lock"]
+
+
+def test_report_that_cannot_be_written_costs_a_warning_after_each_size_and_never_the_sweep(sweep, command, monkeypatch):
+    monkeypatch.setattr(sample_size_sweep, "RENEW_SECONDS", 0.0)
+    _, folder = sweep("sizes=[4,8,16]", "replicates=1")
+    (folder / "report.html").unlink()
+    (folder / "report.html").mkdir()
+    result = command(f"resume={folder}", "replicates=2")
+    assert result.code == 0, result.errors
+    assert len(table(folder)) == 6
+    assert result.out.count("warning: the report could not be renewed: cannot write") == 2
+    assert result.out.count("warning: report.html could not be written: cannot write") == 1
+    (folder / "report.html").rmdir()
+    assert command(f"resume={folder}", "target=0.3").code == 0
+    assert "30.0 %" in (folder / "report.html").read_text()
 
 
 def test_curve_is_that_of_the_table(sweep):
@@ -127,8 +151,8 @@ def test_console_says_how_coarse_validation_is(sweep):
     assert row == ["4", "2", "30", "10", "8", "20", "10", "loss", "10", "15.8"]
     assert "SE of val" in measured
     assert "95 % interval" in measured
-    assert result.out.count("validation ") >= 4, "each training is told as it ends"
-    assert "next      cvtrain resume=" in result.out
+    assert len(re.findall(r"val +\d+\.\d % of [12]0  ", result.out)) == 4, "each training is told as it ends"
+    assert "next     cvtrain resume=" in result.out
 
 
 def test_posts_protocol_stops_after_three_epochs_without_a_better_accuracy(command, tmp_path):

@@ -55,7 +55,7 @@ class StepFigures:
 
 
 class StepMeasure:
-    """Watches one training step from inside; the trainer calls its three methods in turn.
+    """Watches one training step from inside; the trainer calls its methods in turn.
 
     Args:
         model: The one that is trained, about to take the step.
@@ -69,6 +69,9 @@ class StepMeasure:
         self._num_weights = sum(p.numel() for p in model.parameters() if p.ndim > 1)
         self._before = [p.detach().clone() for p in self._weights]
         self._found: dict[str, Any] = {}
+
+    def part_begins(self) -> None:
+        """The batch, or the next part of it, is about to go through the model; others measure how long that takes."""
 
     @torch.no_grad()
     def outputs(self, images: Tensor, outputs: Tensor) -> None:

@@ -75,6 +75,8 @@ class JobFolder:
             content = json.loads(self._record_path.read_text(encoding="utf-8"))
             known = {name: content[name] for name in JobRecord.__dataclass_fields__ if name in content}
             record = JobRecord(**known)
+            if not isinstance(record.overrides, Mapping) or not isinstance(record.status, str):
+                return None
         except (OSError, ValueError, TypeError):
             return None
         is_lost = record.status == "done" and record.task in PLACED_TASKS and not self._has_card()
