@@ -37,6 +37,18 @@ def cache_of_its_own(tmp_path_factory):
         yield
 
 
+def pytest_collection_modifyitems(items):
+    """Files of whole runs come first: a long one at the end would leave the other test processes without work."""
+    order = ("runs", "test_cli.py", "trackers", "search", "jobs", "test_experiments.py", "tasks", "browser", "security")
+    place = {name: number for number, name in enumerate(order)}
+
+    def rank(item):
+        parts = item.path.relative_to(Path(__file__).parent).parts
+        return place.get(parts[0], len(place))
+
+    items.sort(key=rank)
+
+
 @dataclass(frozen=True)
 class CommandResult:
     code: int

@@ -150,6 +150,7 @@ def test_multirun_ends_in_a_leaderboard_a_comparison_and_a_plot(command):
     assert text_of(sweep / "report.html").count("exit code 5: diverged") == 8 - len(done)
 
 
+@pytest.mark.long
 def test_multirun_of_a_task_without_run_folders_has_no_failed_jobs(command):
     result = command("-m", "task=summary", "model=linear,mlp")
     assert result.code == 0, result.errors
@@ -182,6 +183,7 @@ def test_single_run_of_an_experiment_tells_what_multirun_would_run(command):
     assert "--multirun" not in command(*words, "seed=1", "optimizer=sgd", "model.activation=none").out
 
 
+@pytest.mark.long
 def test_same_settings_twice_in_a_multirun_are_run_once(command):
     result = command("-m", "experiment=smoke", "model=linear", "optimizer.lr=0.1,1e-1")
     assert result.code == 0
@@ -317,7 +319,10 @@ def test_signal_before_training_ends_with_128_and_its_number(tmp_path):
 # ---------------------------------------------------------------------------------------------------- smoke
 
 
-@pytest.mark.parametrize(("model", "loss"), [("lenet", "cross_entropy"), ("resnet18", "squentropy")])
+@pytest.mark.parametrize(
+    ("model", "loss"),
+    [("lenet", "cross_entropy"), pytest.param("resnet18", "squentropy", marks=pytest.mark.long)],
+)
 def test_smoke_runs_whole_in_a_process(model, loss, process, tmp_path):
     result = process("experiment=smoke", f"model={model}", f"loss={loss}")
     assert result.code == 0, result.errors

@@ -87,7 +87,13 @@ def test_every_experiment_runs(experiment, command, trained):
     assert ("--multirun runs all" in result.out) == (experiment in MULTI_ARM)
 
 
-@pytest.mark.parametrize("experiment", sorted(MULTI_ARM))
+LARGE = ("optimizers", "spiral_optimizers")
+"""Experiments with so many arms that composing them all takes seconds."""
+
+
+@pytest.mark.parametrize(
+    "experiment", [pytest.param(name, marks=[pytest.mark.long] if name in LARGE else []) for name in sorted(MULTI_ARM)]
+)
 def test_every_arm_composes(experiment):
     multirun = Multirun([f"experiment={experiment}"])
     assert multirun.is_grid == (experiment not in SEARCHES)

@@ -79,6 +79,7 @@ def test_installed_wheel_runs_from_any_folder(installed, tmp_path):
     assert list(tmp_path.glob("outputs/train/digits-lenet/*/run.json"))
 
 
+@pytest.mark.long
 def test_installed_wheel_brings_its_launcher_and_sweepers(installed, tmp_path):
     swept = run(installed, tmp_path, "--multirun", "experiment=smoke", "model=linear", "seed=1,2", "sweep.name=a")
     assert swept.returncode == 0, swept.stderr

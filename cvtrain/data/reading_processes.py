@@ -141,6 +141,8 @@ def start_process(_number: int) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         threading.Thread(target=_end_when_parent_says_so, daemon=True).start()
     torch.set_num_threads(1)
+    # Iterators that were copied with the main process have their processes there: collected here, they would complain.
+    torch.utils.data._utils.python_exit_status = True
     # What cannot be handed over is left out by Python with a traceback, and the main process would wait for ever.
     queues.Queue._on_queue_feeder_error = staticmethod(_end_unheard)  # type: ignore[method-assign]
 

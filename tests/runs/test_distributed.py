@@ -133,7 +133,7 @@ def assert_short(words):
 # ------------------------------------------------------------------------------------------ what a run leaves
 
 
-@pytest.mark.parametrize("size", [2, 3])
+@pytest.mark.parametrize("size", [2, pytest.param(3, marks=pytest.mark.long)])
 def test_run_of_several_processes_equals_that_of_one(size, finished, read_card):
     (ended, run), (_, alone) = finished(size), finished(1)
     assert_others_silent(ended)
@@ -222,7 +222,7 @@ def test_signal_to_some_saves_once_and_ends_all(number, to, launch, read_card, t
     assert (card["status"], card["stop_reason"], card["exit_code"]) == ("stopped", "signal", 128 + number)
 
 
-@pytest.mark.parametrize("rank", [1, 0])
+@pytest.mark.parametrize("rank", [pytest.param(1, marks=pytest.mark.long), 0])
 def test_process_that_is_killed_ends_the_others_with_words(rank, launch, read_card, tmp_path):
     with launch.start(LONG, cwd=tmp_path) as (pids, wait):
         wait_for_evaluation(tmp_path)

@@ -134,7 +134,9 @@ def test_run_whose_checkpoints_are_all_damaged_ends_with_exit_code_4_and_keeps_t
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux")
-@pytest.mark.parametrize("what", ["64 open files, 8 workers", "/dev/shm of 1 MB, 2 workers"])
+@pytest.mark.parametrize(
+    "what", ["64 open files, 8 workers", pytest.param("/dev/shm of 1 MB, 2 workers", marks=pytest.mark.long)]
+)
 def test_limit_of_the_system_is_named(what, images, tmp_path):
     (limit,) = (limit for limit in limits.limits(images(tmp_path / "images")) if limit.what == what)
     if lacking := limits.lacking_for(limit):

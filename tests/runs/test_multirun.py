@@ -215,6 +215,7 @@ def test_stopped_driver_saves_its_jobs_and_says_how_to_go_on(home):
     assert steps_by_case(home) == {0: 6, 1: 6, 3: 6}  # not one step twice
 
 
+@pytest.mark.long
 def test_two_drivers_share_the_work_and_both_tell_of_all(home):
     words = [*WORDS, "model.case=0,1,3,4,6,7,9,10", "model.seconds=0.15", "sweep.jobs=1"]
     first, second = command(home, *words), command(home, *words)

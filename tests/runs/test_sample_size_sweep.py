@@ -116,6 +116,7 @@ def test_sweep_killed_at_calls_that_write_ends_like_an_undisturbed_one(server, q
     assert num_continued >= 3
 
 
+@pytest.mark.long
 def test_full_disk_at_calls_that_write_is_survived_or_ends_resumably(server, quick, tmp_path):
     whole, undisturbed = quick
     expected, codes = end_of(undisturbed), []

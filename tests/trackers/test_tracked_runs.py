@@ -162,6 +162,7 @@ def test_rows_after_the_checkpoint_that_is_left_are_taken_back_and_written_again
     assert follow() == [first, last]
 
 
+@pytest.mark.long
 def test_killed_run_goes_on_as_the_same_tracked_run_without_double_rows(tmp_path, command):
     words = [*TINY, "trainer.epochs=100000", "tracker=tensorboard"]
     process = start(*words, cwd=tmp_path)
