@@ -114,6 +114,7 @@ def test_every_experiment_opens_with_command_and_measured_result(experiment):
     assert all(len(line) <= 140 for line in head.splitlines())
 
 
+@pytest.mark.long
 def test_multirun_of_an_experiment_runs_its_arms_and_what_is_typed_wins(command):
     words = ["-m", *short("mnist_permuted"), "seed=3,4", "model=linear"]
     result = command(*words)

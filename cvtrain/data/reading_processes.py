@@ -11,9 +11,10 @@ import os
 import resource
 import signal
 import threading
+import time
 import warnings
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing import queues
 from typing import Any
@@ -106,14 +107,25 @@ def deaths_explained(loader: DataLoader) -> Iterator[None]:
     """
     try:
         yield
-    except RuntimeError as error:
-        processes = getattr(loader._iterator, "_workers", [])
-        dead = [process for process in processes if process.exitcode]
+    except (RuntimeError, ConnectionError, EOFError, FileNotFoundError) as error:
+        # The others than RuntimeError come where a process dies while it hands over where in memory its images are.
+        dead = _dead_of(getattr(loader._iterator, "_workers", []))
         if not dead and "ancillary data" in str(error):  # what Python says where no descriptor can be received
             raise _too_few_descriptors() from error
         if not dead:
             raise
         raise _death(dead[0].pid, dead[0].exitcode) from error
+
+
+def _dead_of(processes: Sequence[Any]) -> list[Any]:
+    """The processes that have died; waits a moment for one that is just about to be known as dead."""
+    dead: list[Any] = []
+    for _ in range(20 if processes else 0):
+        dead = [process for process in processes if process.exitcode]
+        if dead:
+            break
+        time.sleep(0.02)
+    return dead
 
 
 def _death(pid: int, exit_code: int) -> CvtrainError:

@@ -37,7 +37,7 @@ def test_every_value_meets_every_other_value():
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more workers than this machine has cores
 @pytest.mark.parametrize(
     "row",
-    [pytest.param(row, marks=[pytest.mark.long] if number % 4 else []) for number, row in enumerate(ROWS)],
+    [pytest.param(row, marks=[pytest.mark.long] if number % 8 else []) for number, row in enumerate(ROWS)],
     ids=lambda row: "-".join(row[name] for name in (*COMPUTED[:4], "moment")),
 )
 def test_stopped_run_ends_like_uninterrupted_run(row, tree, tmp_path):
@@ -354,7 +354,7 @@ class OwnGenerator(nn.Module):
 """
 
 
-@pytest.mark.parametrize("reads_data_first", [False, True])
+@pytest.mark.parametrize("reads_data_first", [False, pytest.param(True, marks=pytest.mark.long)])
 @pytest.mark.parametrize(
     ("name", "told"),
     [

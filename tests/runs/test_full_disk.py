@@ -42,11 +42,12 @@ def test_fault_at_any_system_call_that_writes_is_survived_or_ends_the_run_resuma
     expected = end_of(only_run(tmp_path / "whole"))
     faults = calls.all_faults(names)
     assert len(faults) > 800
-    for fault in random.Random(0).sample(faults, 12):
+    for fault in random.Random(0).sample(faults, 6):
         broken = calls.broken_by(failing_calls, fault, cwd=tmp_path / str(fault), expected=expected)
         assert broken is None, f"{fault} ({names[fault.first - 1]}): {broken}"
 
 
+@pytest.mark.long
 def test_disk_that_is_full_for_a_while_costs_one_warning_and_nothing_else(server, words, only_run, end_of, tmp_path):
     command = words(steps=28)
     command[command.index("trainer.checkpoint.every_minutes=0.001")] = "trainer.checkpoint.every_minutes=100"
@@ -119,7 +120,12 @@ def test_lines_that_standard_output_does_not_take_are_told_of_once_and_stand_in_
     ]
 
 
-@pytest.mark.parametrize("name", damage.OTHERS)
+SHORTLY = ("run.json", "config.yaml")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in SHORTLY else [pytest.mark.long]) for name in damage.OTHERS]
+)
 def test_damaged_file_of_a_run_is_told_of_or_made_anew(name, server, end_of, only_run, tmp_path):
     for command, folder in ((damage.SHORT, "short"), (damage.LONG, "long")):
         assert server(command, cwd=tmp_path / folder).code == 0

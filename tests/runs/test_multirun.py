@@ -167,6 +167,7 @@ def test_job_that_takes_too_long_fails_alone_and_can_be_continued(home):
     assert max(steps_by_case(home).values()) <= 6 + 6 + 1  # those that were saved are not taken again
 
 
+@pytest.mark.long
 def test_killed_drivers_lose_nothing_and_repeat_no_finished_job(home, end_of):
     words = [*WORDS, "model.case=0,1,3,4,6,7", "model.seconds=0.05", "sweep.jobs=2"]
     generator = random.Random(0)

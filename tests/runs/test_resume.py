@@ -241,6 +241,7 @@ def test_damaged_checkpoint_is_passed_over_and_all_damaged_end_the_run(finished,
     assert (run / "metrics.csv").read_text().count("\n") == 3
 
 
+@pytest.mark.long
 def test_runs_started_at_once_get_folders_of_their_own(servers, words, tmp_path):
     settings = words(f"output_dir={tmp_path / 'out'}", steps=1)
 

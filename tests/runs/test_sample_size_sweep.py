@@ -99,6 +99,7 @@ def sampled(calls, count):
     return sorted(rng.sample(range(1, len(calls) + 1), count))
 
 
+@pytest.mark.long
 def test_sweep_killed_at_calls_that_write_ends_like_an_undisturbed_one(server, quick, tmp_path):
     whole, undisturbed = quick
     expected, num_continued = end_of(undisturbed), 0

@@ -48,6 +48,7 @@ def test_longest_come_first_one_after_the_other(trained, tmp_path):
     assert [result.key for result in results] == ["n00008-r00", "n00008-r01", "n00004-r00", "n00004-r01"]
 
 
+@pytest.mark.long
 def test_trainings_at_the_same_time_leave_no_shared_images_behind(trained, tmp_path):
     seen = []
     plan, results = trained("sweep.jobs=2", at_end=lambda _: seen.append((tmp_path / ".shared").is_dir()))

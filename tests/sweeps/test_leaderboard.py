@@ -184,6 +184,7 @@ def test_csv_is_replaced_and_nothing_else_is_left(tmp_path):
         write_csv(tmp_path / "missing" / "leaderboard.csv", [])
 
 
+@pytest.mark.long
 def test_real_runs_are_read_and_compared(tmp_path):
     # The card above is written by hand: this one makes sure that training writes the same words.
     words = ["--multirun", "experiment=smoke", "optimizer.lr=0.1,1e9", "seed=0,1", "output_dir=out"]

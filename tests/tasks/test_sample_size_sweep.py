@@ -174,6 +174,7 @@ def test_posts_protocol_stops_after_three_epochs_without_a_better_accuracy(comma
         assert float(row["val_accuracy"]) == max(accuracies)
 
 
+@pytest.mark.long
 def test_subsets_are_nested_and_the_same_for_another_model(sweep, command, tmp_path):
     _, mlp = sweep("sizes=[4,8,16]")
     result = command("task=sample_size_sweep", "model=linear", "sizes=[4,16]", "replicates=2", *FAST, *BUDGET)
@@ -246,6 +247,7 @@ def test_more_sizes_and_replicates_train_only_what_is_missing(sweep, command):
     assert without_seconds(folder) == without_seconds(at_once), "in three commands as in one"
 
 
+@pytest.mark.long
 def test_fewer_sizes_leave_the_others_for_later(sweep, command):
     _, folder = sweep()
     before = traces(folder)
