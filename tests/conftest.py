@@ -1,5 +1,6 @@
 """Fixtures for tests that type command lines."""
 
+import gc
 import os
 import signal
 import subprocess
@@ -13,6 +14,9 @@ from PIL import Image
 
 from cvtrain.cli import dispatch
 from cvtrain.ending import exit_code_of
+
+# A collection of all that torch has loaded takes a second, and tests make garbage enough for hundreds of them.
+gc.set_threshold(50_000, 20, 100)
 
 # Before torch is loaded: two test processes with a thread per core each get in each other's way.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -237,13 +237,14 @@ def test_narrow_terminal_loses_words_and_columns_but_no_figure_is_cut(terminal, 
 
 def test_nothing_is_left_of_the_lines_in_the_end(terminal):
     screen = terminal()
+    before = threading.enumerate()
     with job_lines() as lines:
         lines.begins("a", JOB.format(1, 1))
         lines.begins("b", JOB.format(2, 2))
         lines.ends("a", "job 1 of 20 done", seconds=3.0, is_failed=False)
     Console().say("what comes after")
     assert screen.shown() == ["job 1 of 20 done", "what comes after", ""]
-    assert threading.active_count() <= 3  # main, the listener of this test, what pytest may have
+    assert set(threading.enumerate()) <= set(before), "no thread of the lines"
 
 
 def test_lines_above_may_be_longer_than_the_screen_is_wide_and_stay_whole(terminal):

@@ -131,24 +131,27 @@ def post_and_die(count, *, post):
 
 
 def post_while_signals_come(count, *, post):
-    """Signals that raise errors wherever they come, such as in the middle of a message."""
+    """Signals that raise errors wherever they come while a message is posted, such as in the middle of it."""
     errors = 0
 
+    def post_one(number):
+        post((number, "x" * 100_000))
+
     def fail(number, frame):
-        raise ZeroDivisionError
+        while frame is not None:
+            if frame.f_code is post_one.__code__:
+                raise ZeroDivisionError
+            frame = frame.f_back
 
     signal.signal(signal.SIGALRM, fail)
     signal.setitimer(signal.ITIMER_REAL, 0.002, 0.002)
-    numbers = iter(range(count))
-    while True:
+    for number in range(count):
         try:
-            for number in numbers:
-                post((number, "x" * 100_000))
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, signal.SIG_IGN)  # runs the handler first for a signal that has just come
-            return errors
+            post_one(number)
         except ZeroDivisionError:
             errors += 1
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    return errors
 
 
 def post_half_a_frame(argument, *, post):

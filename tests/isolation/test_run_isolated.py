@@ -280,6 +280,7 @@ def test_messages_before_a_death_are_delivered(functions, run):
     assert heard[-1] == "y" * 3_000_000
 
 
+@pytest.mark.long  # a machine that is busy enough takes minutes for it
 def test_signals_cut_no_message_in_two(functions, run):
     heard = []
     result = run(functions.post_while_signals_come, 300, on_message=lambda key, message: heard.append(message))["300"]
