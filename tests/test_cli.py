@@ -277,6 +277,7 @@ def test_launcher_may_be_chosen_by_a_root_config_of_the_user(command):
     assert "sweep.jobs is for hydra/launcher=isolated; basic has" in result.errors[0]
 
 
+@pytest.mark.long
 def test_multirun_keeps_secrets_out_of_files(command):
     words = ("experiment=smoke", "model=linear", "seed=1,2", "++data.mirror='https://me:word@host/x'", "data=mnist")
     assert command("-m", *words, "data.download=false").code == 1

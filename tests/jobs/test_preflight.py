@@ -115,6 +115,7 @@ def test_settings_of_hydra_are_judged_together_with_the_options_that_bring_them(
     assert Multirun(["experiment=search_lr", "hydra.sweeper.num_trials=3"]).configs
 
 
+@pytest.mark.long
 def test_mistake_among_many_jobs_is_found_before_their_combinations_are_composed(monkeypatch):
     composed = []
     original = JobComposer.compose_all

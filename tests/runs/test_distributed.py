@@ -335,6 +335,7 @@ def torchrun(words, cwd):
     return subprocess.run([*command, *words], cwd=cwd, env=environment, capture_output=True, text=True, timeout=120)
 
 
+@pytest.mark.long
 def test_torchrun_starts_a_run(tmp_path, read_card):
     done = torchrun([*SETTINGS, *SHARED, "trainer.steps=2"], tmp_path)
     assert done.returncode == 0, done.stderr

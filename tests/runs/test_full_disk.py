@@ -79,6 +79,7 @@ def test_disk_that_stays_full_ends_with_exit_code_4_after_training(server, words
     assert end_of(run) == end_of(only_run(tmp_path / "whole"))
 
 
+@pytest.mark.long
 def test_folder_that_is_removed_ends_with_exit_code_4(words, start, only_run, tmp_path):
     with start(words(steps=2000), cwd=tmp_path) as process:
         while not list(tmp_path.glob("out/train/*/*/checkpoints/best-*")):
@@ -139,6 +140,7 @@ def test_run_whose_checkpoints_are_all_damaged_ends_with_exit_code_4_and_keeps_t
     assert damage.all_damaged(server, only_run(tmp_path), cwd=tmp_path) is None
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux")
 @pytest.mark.parametrize(
     "what", ["64 open files, 8 workers", pytest.param("/dev/shm of 1 MB, 2 workers", marks=pytest.mark.long)]

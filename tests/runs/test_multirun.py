@@ -195,6 +195,7 @@ def test_killed_drivers_lose_nothing_and_repeat_no_finished_job(home, end_of):
         assert end_of(path.parent) == ends[path.parent.name]
 
 
+@pytest.mark.long
 def test_stopped_driver_saves_its_jobs_and_says_how_to_go_on(home):
     words = [*WORDS, "model.case=0,1,3", "model.seconds=0.4", "sweep.jobs=2"]
     for number, num_steps in ((signal.SIGINT, 3), (signal.SIGTERM, 7)):

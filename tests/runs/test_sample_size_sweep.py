@@ -182,6 +182,7 @@ def in_background(server, words, *, cwd):
         thread.join()
 
 
+@pytest.mark.long
 def test_sweep_killed_at_random_moments_ends_like_an_undisturbed_one(server, slow, tmp_path):
     rng, words, num_kills, traces = random.Random(3), [*SLOW, "sweep.jobs=1"], 0, {}
     while True:

@@ -24,6 +24,7 @@ def leaderboard():
         return {row["optimizer.lr"]: row for row in csv.DictReader(file)}
 
 
+@pytest.mark.long
 def test_typed_search_trains_its_trials_and_goes_on_where_it_was(command):
     result = command(*SEARCH, LR, "optimizer=sgd,adam", "hydra.sweeper.num_trials=3")
     assert result.code == 0, result.errors
